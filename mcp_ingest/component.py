@@ -1,0 +1,274 @@
+"""What every part of a configuration is: a `Component` with its settings and examples, found by its file's name.
+
+A file `stages/redact.py` holds one public class derived from `Stage`; that is its whole registration. Packages
+outside add theirs through the entry-point groups `mcp_ingest.inputs`, `mcp_ingest.stages`, `mcp_ingest.outputs`.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import pkgutil
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any, ClassVar, Literal, Protocol
+
+import msgspec
+
+from mcp_ingest.context import Context
+from mcp_ingest.errors import IngestError
+from mcp_ingest.event import Batch, Event, Progress, Record
+from mcp_ingest.verdict import Request, Verdicts
+
+Kind = Literal["input", "stage", "output"]
+OnError = Literal["dead_letter", "keep", "drop"]
+
+
+# --- settings ----------------------------------------------------------------------------------------------
+
+
+class ByteSize(int):
+    """A number of bytes, written `1048576`, `512KiB`, `8GiB`, `5MB`."""
+
+    _UNITS: ClassVar[dict[str, int]] = {
+        "": 1, "b": 1,
+        "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
+        "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
+        "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40,
+    }  # fmt: skip
+
+    @classmethod
+    def parse(cls, text: object) -> ByteSize:
+        """The size that `text` (or a plain number) says; ValueError with the accepted forms otherwise."""
+        match = re.fullmatch(r"\s*([\d_]+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", str(text))
+        if match is None or match[2].lower() not in cls._UNITS:
+            raise ValueError(f"{text!r} is not a size: write bytes, or a number with KiB, MiB, GiB, KB, MB, GB")
+        return cls(float(match[1]) * cls._UNITS[match[2].lower()])
+
+
+class Duration(float):
+    """A time span in seconds, written `30`, `500ms`, `10s`, `5m`, `2h`, `7d`."""
+
+    _UNITS: ClassVar[dict[str, float]] = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+    @classmethod
+    def parse(cls, text: object) -> Duration:
+        """The seconds that `text` (or a plain number) says; ValueError with the accepted forms otherwise."""
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(text))
+        if match is None or match[2] not in cls._UNITS:
+            raise ValueError(f"{text!r} is not a duration: write seconds, or a number with ms, s, m, h, d, w")
+        return cls(float(match[1]) * cls._UNITS[match[2]])
+
+
+class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """The base of every component's `Config`.
+
+    Each field is `Annotated[type, Meta(description=…)]`. Fields of the types `ByteSize` and `Duration` take
+    their defaults by `msgspec.field(default_factory=…)`. What the types cannot say goes into `check`.
+    """
+
+    def check(self) -> list[str]:
+        """What is wrong across fields, a sentence each, beginning with the field's name and a colon."""
+        return []
+
+
+class StageSettings(Settings):
+    """The base of every stage's `Config`: `on_error` is the same for all."""
+
+    on_error: OnError = "dead_letter"
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A test that the docs print: `config` as in YAML, what goes in and what must come out.
+
+    For a stage, `given` and `expected` are records (or lists of them; an event taken out is absent, a failed
+    one stands in `failed` as part of its reason). For inputs and outputs only `config` is checked.
+    """
+
+    title: str
+    config: dict[str, Any]
+    given: Any = None
+    expected: Any = None
+    failed: Sequence[str] = ()
+    tag: str = "mcp.example"
+    time: int = 0
+
+
+class Component(ABC):
+    """A part of the graph: built from its checked settings and what its `Context` hands it."""
+
+    Config: ClassVar[type[Settings]] = Settings
+    EXAMPLES: ClassVar[Sequence[Example]] = ()
+
+    def __init__(self, config: Any, context: Context) -> None:
+        self.config = config
+        self.context = context
+
+
+# --- the three kinds ---------------------------------------------------------------------------------------
+
+
+class Emit(Protocol):
+    """Hand a batch to the engine.
+
+    Returns when all that the batch brought, over all its pipelines, and its progress are one durable commit;
+    then the input acknowledges. Waiting long is backpressure. Raises `SpoolError` when the commit failed, and
+    `StreamBrokenError` for every later emit of that stream. A cancelled emit may still commit.
+    """
+
+    async def __call__(self, batch: Batch, progress: Progress | None = None) -> None: ...
+
+
+class Input(Component):
+    """Owns a socket or a file; calls a codec, builds batches, awaits `emit`, then acknowledges."""
+
+    @abstractmethod
+    async def run(self, emit: Emit) -> None:
+        """Live until cancelled; call `context.ready(where)` once the socket is open or the first scan done.
+
+        On cancellation stop taking in at once, wait for the emits under way, acknowledge them, and leave.
+        """
+
+
+class Stage(Component):
+    """Changes a batch in one synchronous pass, without I/O.
+
+    `apply` computes first and assigns last. When it raises, the engine applies it to each event alone, and
+    the events on which it still raises meet `on_error`; so it must leave the batch such that it can be
+    applied again. Events it takes out go by `Batch.keep` or `Batch.fail`; what it counts goes into
+    `batch.outcome.effects`, which the engine calls once, after the commit.
+    """
+
+    Config: ClassVar[type[Settings]] = StageSettings
+
+    @abstractmethod
+    def apply(self, batch: Batch) -> Batch:
+        """The batch, changed in place or anew."""
+
+    def mask(self, record: Record) -> Record:
+        """The record as this stage's masking rules leave it, without exemptions: for dead letters.
+
+        Stages without such rules return it as it is; one that masks may raise, then nothing is kept.
+        """
+        return record
+
+
+def for_each_event(function: Callable[[Any, Event], Event | None]) -> Callable[[Any, Batch], Batch]:
+    """Make `apply` from a function of one event: it may change it; to refuse it, it raises (`StageError`).
+
+    The function must compute first and assign last: an event on which it raises is as it was.
+    """
+
+    @functools.wraps(function)
+    def apply(stage: Stage, batch: Batch) -> Batch:
+        errors: dict[int, BaseException] = {}
+        for index, event in enumerate(batch):
+            try:
+                function(stage, event)
+            except Exception as error:  # noqa: BLE001  whatever the event brought it to, its neighbours go on
+                errors[index] = error
+        return on_error(stage, batch, errors)
+
+    return apply
+
+
+def on_error(stage: Stage, batch: Batch, errors: dict[int, BaseException]) -> Batch:
+    """Let the events at these indices meet the stage's `on_error`."""
+    if not errors:
+        return batch
+    name = stage.context.name
+    match stage.config.on_error:
+        case "keep":
+            for index, error in errors.items():
+                batch.records[index]["pipeline_error"] = f"{name}: {error}"
+        case "drop":
+            from mcp_ingest.event import Term
+
+            batch.keep([i not in errors for i in range(len(batch))], Term.DROPPED, f"{name}: on_error")
+        case _:
+            batch.fail(errors, name)
+    return batch
+
+
+class Output(Component):
+    """Sends and answers with verdicts; it never waits, retries or logs: that is delivery's."""
+
+    #: A request has whole chunks only, with the chunk's name: for outputs that replace and so never double.
+    whole_chunks: ClassVar[bool] = False
+    #: Requests in flight at the most, and uncompressed bytes of lines in one request at the most.
+    concurrency: int = 4
+    max_request_bytes: int = 5_000_000
+    max_request_events: int = 10_000
+    #: Seconds after which a request counts as `Unknown` and is cancelled.
+    deadline: float = 60.0
+
+    async def start(self) -> None:
+        """Make ready (connect, install a template); `OutputError` says why not, and is tried again."""
+
+    @abstractmethod
+    def address(self, batch: Batch) -> list[str]:
+        """Where each event goes (index, path, key), settled at commit time; `times` are the events' own by then.
+
+        An output with a single place returns the same string for all.
+        """
+
+    @abstractmethod
+    async def write(self, request: Request) -> Verdicts:
+        """Send the request once; raises nothing that the peer can cause."""
+
+    async def close(self) -> None:
+        """Let go of connections and files; what was answered is safe."""
+
+
+# --- finding them ------------------------------------------------------------------------------------------
+
+_PACKAGES: dict[Kind, str] = {"input": "inputs", "stage": "stages", "output": "outputs"}
+_BASES: dict[Kind, type[Component]] = {"input": Input, "stage": Stage, "output": Output}
+
+
+def names(kind: Kind) -> list[str]:
+    """Every name that the configuration may use for this kind."""
+    package = importlib.import_module(f"mcp_ingest.{_PACKAGES[kind]}")
+    own = [m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")]
+    others = [e.name for e in entry_points(group=f"mcp_ingest.{_PACKAGES[kind]}")]
+    return sorted({*own, *others})
+
+
+@functools.cache
+def find(kind: Kind, name: str) -> type[Any]:
+    """The component class of that name; KeyError if there is none."""
+    group = f"mcp_ingest.{_PACKAGES[kind]}"
+    try:
+        module = importlib.import_module(f"{group}.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"{group}.{name}":
+            raise
+        for entry in entry_points(group=group, name=name):
+            return _component(kind, entry.load())
+        raise KeyError(name) from None
+    return _component(kind, module)
+
+
+def _component(kind: Kind, found: Any) -> type[Component]:
+    if inspect.isclass(found):
+        return found
+    base = _BASES[kind]
+    classes = [
+        c
+        for c in vars(found).values()
+        if inspect.isclass(c) and issubclass(c, base) and c.__module__ == found.__name__ and not c.__name__.startswith("_")
+    ]
+    if len(classes) != 1:
+        raise IngestError(f"{found.__name__} must have exactly one public {base.__name__}, it has {len(classes)}")
+    return classes[0]
+
+
+__all__ = [
+    "ByteSize", "Component", "Duration", "Emit", "Example", "Input", "Kind", "OnError", "Output", "Settings",
+    "Stage", "StageSettings", "field", "find", "for_each_event", "names", "on_error",
+]  # fmt: skip

@@ -1,0 +1,1 @@
+"""The configuration: its model, its loading with line numbers, its checks."""

@@ -1,0 +1,106 @@
+"""What a component is handed: clock, logger, metrics, state, budget. A test hands in its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mcp_ingest.metrics import Metrics
+
+
+class Clock(Protocol):
+    """The two clocks: `time_ns` since 1970 (may jump), `monotonic` seconds (never does)."""
+
+    def time_ns(self) -> int: ...
+    def monotonic(self) -> float: ...
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    time_ns = staticmethod(time.time_ns)
+    monotonic = staticmethod(time.monotonic)
+
+
+class Budget:
+    """Bytes in flight from socket to spool: `take` waits while others hold too much.
+
+    Who asks for more than the whole limit gets it when nobody else holds anything. First come, first served.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    async def take(self, count: int) -> None:
+        """Reserve `count` bytes; give them back with `give`."""
+        if not self._waiting and self._fits(count):
+            self.used += count
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((count, future))
+        try:
+            await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                self.give(count)
+            else:
+                self._waiting.remove((count, future))
+                self._wake()
+            raise
+
+    def give(self, count: int) -> None:
+        """Give back what `take` reserved."""
+        self.used -= count
+        self._wake()
+
+    @asynccontextmanager
+    async def holding(self, count: int) -> AsyncIterator[None]:
+        """Reserve for the length of a block."""
+        await self.take(count)
+        try:
+            yield
+        finally:
+            self.give(count)
+
+    def _fits(self, count: int) -> bool:
+        return self.used == 0 or self.used + count <= self.limit
+
+    def _wake(self) -> None:
+        while self._waiting and self._fits(self._waiting[0][0]):
+            count, future = self._waiting.popleft()
+            if not future.done():
+                self.used += count
+                future.set_result(None)
+
+
+def _no_state(prefix: str) -> Mapping[str, bytes]:
+    return {}
+
+
+def _nobody(where: str) -> None:
+    return None
+
+
+@dataclass(slots=True)
+class Context:
+    """Everything that a component gets from outside.
+
+    `name` is the component's name in the configuration. `state(prefix)` are the committed positions whose
+    key begins so. `ready(where)` tells the engine that an input takes events, and where ("tcp 0.0.0.0:24224").
+    """
+
+    name: str = "test"
+    clock: Clock = field(default_factory=SystemClock)
+    logger: logging.Logger = field(default_factory=lambda: logging.getLogger("mcp_ingest"))
+    metrics: Metrics = field(default_factory=Metrics)
+    state: Callable[[str], Mapping[str, bytes]] = _no_state
+    budget: Budget = field(default_factory=lambda: Budget(256 * 2**20))
+    ready: Callable[[str], None] = _nobody

@@ -1,0 +1,47 @@
+"""Every exception of ours: one root, a sentence each, a type only where somebody reacts differently."""
+
+from __future__ import annotations
+
+
+class IngestError(Exception):
+    """The root: catching this catches what mcp-ingest itself raises, and no bug."""
+
+
+class DecodeError(IngestError):
+    """Bytes are not what their protocol says; nothing behind them on that connection can be trusted."""
+
+
+class TooLargeError(DecodeError):
+    """A declared or decompressed length is over the limit; nothing of it was decoded."""
+
+
+class StageError(IngestError):
+    """A stage cannot process this event; the event meets the stage's `on_error`."""
+
+
+class ConfigError(IngestError):
+    """The configuration is wrong; `problems` has every mistake, each with its place."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class StreamBrokenError(IngestError):
+    """An emit of this stream failed before: go back to what is committed and open a new `Stream`."""
+
+
+class SpoolError(IngestError):
+    """A commit failed and nothing of it is durable; the caller may go back and try again."""
+
+
+class SpoolFullError(SpoolError):
+    """The spool (or its disk) is full and the policy does not let the caller wait."""
+
+
+class OutputError(IngestError):
+    """An output cannot be made ready; the sentence says why, delivery tries again."""
+
+
+class QueryError(IngestError):
+    """A search text is not Lucene syntax, or uses a part of it that is not supported."""

@@ -1,0 +1,113 @@
+"""Every metric of ours, declared once; `catalogue()` feeds the docs and the checks of dashboards and alerts.
+
+Names are `mcp_ingest_NOUN_UNIT_total`, labels are bounded: names from the configuration and fixed words.
+Counts of events are the ledger's, read from the spool at each scrape, so that they survive a restart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A declaration: its name without `_total`, what it is, what it counts, its labels."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = LATENCY_BUCKETS
+    collected: bool = False  # made at scrape time from what the daemon knows, not incremented by anybody
+
+
+# the ledger, collected at scrape time
+INPUT_EVENTS = Metric(
+    "mcp_ingest_input_events",
+    "counter",
+    "Events by what became of them on the way in (received, accepted, filtered, dead_lettered, …).",
+    ("input", "pipeline", "term", "reason"),
+    collected=True,
+)
+OUTPUT_EVENTS = Metric(
+    "mcp_ingest_output_events",
+    "counter",
+    "Events by what became of them at an output (assigned, delivered, duplicate, dead_lettered, …).",
+    ("output", "term", "reason"),
+    collected=True,
+)
+DEAD_LETTERS = Metric(
+    "mcp_ingest_dead_letters", "gauge", "Dead letters that are kept.", (), collected=True
+)
+OUTPUT_HELD = Metric(
+    "mcp_ingest_output_held_events", "gauge", "Events in the spool that an output still owes.", ("output",), collected=True
+)
+OUTPUT_OLDEST = Metric(
+    "mcp_ingest_output_oldest_age_seconds", "gauge", "Age of the oldest event that an output still owes.", ("output",),
+    collected=True,
+)  # fmt: skip
+SPOOL_BYTES = Metric("mcp_ingest_spool_bytes", "gauge", "Bytes of used pages in the spool.", (), collected=True)
+SPOOL_MAX_BYTES = Metric("mcp_ingest_spool_max_bytes", "gauge", "The spool's limit.", (), collected=True)
+SPOOL_CHUNKS = Metric("mcp_ingest_spool_chunks", "gauge", "Chunks in the spool.", (), collected=True)
+SPOOL_OLDEST = Metric(
+    "mcp_ingest_spool_oldest_age_seconds", "gauge", "Age of the oldest chunk in the spool.", (), collected=True
+)
+
+# counted where it happens
+RECEIVED_BYTES = Metric("mcp_ingest_received_bytes", "counter", "Bytes of events as they were received.", ("input",))
+CONNECTIONS = Metric("mcp_ingest_connections", "gauge", "Open connections.", ("input",))
+PROTOCOL_ERRORS = Metric(
+    "mcp_ingest_protocol_errors", "counter", "Connections closed for what they sent.", ("input", "reason")
+)
+SANITIZED = Metric(
+    "mcp_ingest_sanitized_values", "counter", "Values that JSON cannot hold and that were changed to fit.", ("input",)
+)
+COMMIT_SECONDS = Metric("mcp_ingest_commit_seconds", "histogram", "Time of one fsynced commit.")
+COMMITS = Metric("mcp_ingest_commits", "counter", "Commits of the spool.")
+DELIVERED_BYTES = Metric("mcp_ingest_delivered_bytes", "counter", "Bytes of events that were delivered.", ("output",))
+DELIVERY_SECONDS = Metric("mcp_ingest_delivery_seconds", "histogram", "Time of one request to an output.", ("output",))
+INGEST_SECONDS = Metric(
+    "mcp_ingest_ingest_to_delivery_seconds", "histogram", "Time from the commit of an event to its delivery.", ("output",)
+)
+RETRIES = Metric("mcp_ingest_retries", "counter", "Events or requests sent again, by why.", ("output", "reason"))
+OUTPUT_UP = Metric("mcp_ingest_output_up", "gauge", "1 while the output's last request was answered, else 0.", ("output",))
+REDACTIONS = Metric("mcp_ingest_redactions", "counter", "Values masked, by rule.", ("pipeline", "rule"))
+LOG_SUPPRESSED = Metric("mcp_ingest_log_suppressed_lines", "counter", "Lines of our own log that the rate limit held back.")
+
+
+def catalogue() -> list[Metric]:
+    """Every metric declared above."""
+    return [value for value in globals().values() if isinstance(value, Metric)]
+
+
+class Metrics:
+    """The metrics of one process: children are made at first use and kept."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        self._made: dict[str, Any] = {}
+
+    def counter(self, metric: Metric, **labels: str) -> Counter:
+        """The counter with these label values."""
+        return self._child(Counter, metric, labels)  # type: ignore[no-any-return]
+
+    def gauge(self, metric: Metric, **labels: str) -> Gauge:
+        """The gauge with these label values."""
+        return self._child(Gauge, metric, labels)  # type: ignore[no-any-return]
+
+    def histogram(self, metric: Metric, **labels: str) -> Histogram:
+        """The histogram with these label values; its buckets are the declaration's."""
+        return self._child(Histogram, metric, labels)  # type: ignore[no-any-return]
+
+    def _child(self, kind: Any, metric: Metric, labels: dict[str, str]) -> Any:
+        parent = self._made.get(metric.name)
+        if parent is None:
+            extra = {"buckets": metric.buckets} if metric.kind == "histogram" else {}
+            parent = kind(metric.name, metric.help, metric.labels, registry=self.registry, **extra)
+            self._made[metric.name] = parent
+        return parent.labels(**labels) if metric.labels else parent

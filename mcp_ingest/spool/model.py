@@ -1,0 +1,148 @@
+"""What goes into the spool and comes out of it: values only."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from mcp_ingest.event import Term
+
+NORMAL, HIGH = 0, 1
+
+
+class InputKey(NamedTuple):
+    """A counter of the way in."""
+
+    input: str
+    pipeline: str
+    term: Term
+    reason: str = ""
+
+
+class OutputKey(NamedTuple):
+    """A counter of an output."""
+
+    output: str
+    term: Term
+    reason: str = ""
+
+
+class LetterKey(NamedTuple):
+    """A counter of the dead letters' own sum."""
+
+    term: Term
+    reason: str = ""
+
+
+Ledger = Counter[InputKey | OutputKey | LetterKey]
+
+
+@dataclass(slots=True)
+class NewChunk:
+    """One route's events of one commit, as columns; `lines` are JSON without line ends.
+
+    `destinations` has an entry for each output that gets events of this chunk: a destination for each event,
+    None for "not for this output".
+    """
+
+    pipeline: str
+    priority: int
+    ids: list[str]
+    times: list[int]
+    tags: list[str]
+    lines: list[bytes]
+    destinations: dict[str, list[str | None]]
+
+
+@dataclass(slots=True)
+class DeadLetter:
+    """An event that could not go on, masked: `record` is JSON, `output` is empty for one of the way in."""
+
+    time: int  # when it died, nanoseconds since 1970
+    reason: str
+    kind: str
+    tag: str
+    record: bytes
+    event_id: str
+    event_time: int
+    input: str = ""
+    pipeline: str = ""
+    stage: str = ""
+    output: str = ""
+    destination: str = ""
+    number: int = 0  # given by the spool
+
+
+@dataclass(slots=True)
+class Intake:
+    """What one commit makes durable, all of it or nothing."""
+
+    chunks: list[NewChunk] = field(default_factory=list)
+    positions: dict[str, bytes | None] = field(default_factory=dict)
+    digests: list[bytes] = field(default_factory=list)  # of forward chunk ids, 16 bytes each, all done
+    letters: list[DeadLetter] = field(default_factory=list)
+    ledger: Ledger = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class Chunk:
+    """A chunk as it is read for one output or for looking at: NewChunk's columns, its number and its name."""
+
+    number: int
+    name: str  # spool uuid in hex, a dash, the number
+    created: int  # time of the commit, nanoseconds since 1970
+    pipeline: str
+    priority: int
+    ids: list[str]
+    times: list[int]
+    tags: list[str]
+    lines: list[bytes]
+    destinations: dict[str, list[str | None]]
+
+
+@dataclass(slots=True)
+class Pending:
+    """Events of a chunk that one output owes still though its mark has passed: retried or parked ones."""
+
+    output: str
+    chunk: int
+    destination: str
+    indices: list[int]  # event indices in the chunk; stored as a bitmap
+    attempt: int = 0
+    why: str = ""
+
+
+@dataclass(slots=True)
+class Settlement:
+    """A request's verdicts, recorded in one transaction.
+
+    `mark`: every chunk up to this number is settled for the output, but for its pending rows (None: stays).
+    `pending` rows replace the rows with the same (output, chunk, destination); one without indices deletes.
+    """
+
+    output: str
+    mark: int | None = None
+    pending: list[Pending] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
+    ledger: Ledger = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class Usage:
+    """How full the spool is: used pages in bytes, the WAL's bytes apart, chunks, and the oldest one's time."""
+
+    bytes: int
+    max_bytes: int
+    wal_bytes: int
+    chunks: int
+    oldest: int | None
+    dead_letters: int
+
+
+@dataclass(slots=True)
+class Held:
+    """What one output owes: events, and the commit time of the oldest (None: nothing)."""
+
+    events: int
+    oldest: int | None
