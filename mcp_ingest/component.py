@@ -13,15 +13,15 @@ import pkgutil
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, cast
 
 import msgspec
 
 from mcp_ingest.context import Context
 from mcp_ingest.errors import IngestError
-from mcp_ingest.event import Batch, Event, Progress, Record
+from mcp_ingest.event import Batch, Event, Progress, Record, Term
 from mcp_ingest.verdict import Request, Verdicts
 
 Kind = Literal["input", "stage", "output"]
@@ -64,7 +64,7 @@ class Duration(float):
         return cls(float(match[1]) * cls._UNITS[match[2]])
 
 
-class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The base of every component's `Config`.
 
     Each field is `Annotated[type, Meta(description=…)]`. Fields of the types `ByteSize` and `Duration` take
@@ -99,7 +99,7 @@ class Example:
     time: int = 0
 
 
-class Component(ABC):
+class Component(ABC):  # noqa: B024  its three kinds have the abstract methods
     """A part of the graph: built from its checked settings and what its `Context` hands it."""
 
     Config: ClassVar[type[Settings]] = Settings
@@ -121,7 +121,8 @@ class Emit(Protocol):
     `StreamBrokenError` for every later emit of that stream. A cancelled emit may still commit.
     """
 
-    async def __call__(self, batch: Batch, progress: Progress | None = None) -> None: ...
+    async def __call__(self, batch: Batch, progress: Progress | None = None) -> None:
+        """See the class."""
 
 
 class Input(Component):
@@ -170,7 +171,7 @@ def for_each_event(function: Callable[[Any, Event], Event | None]) -> Callable[[
         for index, event in enumerate(batch):
             try:
                 function(stage, event)
-            except Exception as error:  # noqa: BLE001  whatever the event brought it to, its neighbours go on
+            except Exception as error:  # whatever the event brought it to, its neighbours go on
                 errors[index] = error
         return on_error(stage, batch, errors)
 
@@ -187,8 +188,6 @@ def on_error(stage: Stage, batch: Batch, errors: dict[int, BaseException]) -> Ba
             for index, error in errors.items():
                 batch.records[index]["pipeline_error"] = f"{name}: {error}"
         case "drop":
-            from mcp_ingest.event import Term
-
             batch.keep([i not in errors for i in range(len(batch))], Term.DROPPED, f"{name}: on_error")
         case _:
             batch.fail(errors, name)
@@ -256,12 +255,15 @@ def find(kind: Kind, name: str) -> type[Any]:
 
 def _component(kind: Kind, found: Any) -> type[Component]:
     if inspect.isclass(found):
-        return found
+        return cast(type[Component], found)
     base = _BASES[kind]
     classes = [
         c
         for c in vars(found).values()
-        if inspect.isclass(c) and issubclass(c, base) and c.__module__ == found.__name__ and not c.__name__.startswith("_")
+        if inspect.isclass(c)
+        and issubclass(c, base)
+        and c.__module__ == found.__name__
+        and not c.__name__.startswith("_")
     ]
     if len(classes) != 1:
         raise IngestError(f"{found.__name__} must have exactly one public {base.__name__}, it has {len(classes)}")
@@ -270,5 +272,5 @@ def _component(kind: Kind, found: Any) -> type[Component]:
 
 __all__ = [
     "ByteSize", "Component", "Duration", "Emit", "Example", "Input", "Kind", "OnError", "Output", "Settings",
-    "Stage", "StageSettings", "field", "find", "for_each_event", "names", "on_error",
+    "Stage", "StageSettings", "find", "for_each_event", "names", "on_error",
 ]  # fmt: skip

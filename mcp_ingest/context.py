@@ -17,8 +17,13 @@ from mcp_ingest.metrics import Metrics
 class Clock(Protocol):
     """The two clocks: `time_ns` since 1970 (may jump), `monotonic` seconds (never does)."""
 
-    def time_ns(self) -> int: ...
-    def monotonic(self) -> float: ...
+    def time_ns(self) -> int:
+        """Nanoseconds since 1970."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds since some moment."""
+        ...
 
 
 class SystemClock:

@@ -17,6 +17,8 @@ from enum import StrEnum
 from itertools import compress
 from typing import Any, NamedTuple
 
+from mcp_ingest.errors import IngestError
+
 Record = dict[str, Any]
 
 
@@ -349,7 +351,5 @@ class Event:
 
 def describe(error: BaseException) -> str:
     """An error as one line for a person: our own sentences as they are, others with their type before."""
-    from mcp_ingest.errors import IngestError
-
     text = " ".join(str(error).split())
     return text if isinstance(error, IngestError) and text else f"{type(error).__name__}: {text}"

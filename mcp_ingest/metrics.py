@@ -41,11 +41,13 @@ OUTPUT_EVENTS = Metric(
     ("output", "term", "reason"),
     collected=True,
 )
-DEAD_LETTERS = Metric(
-    "mcp_ingest_dead_letters", "gauge", "Dead letters that are kept.", (), collected=True
-)
+DEAD_LETTERS = Metric("mcp_ingest_dead_letters", "gauge", "Dead letters that are kept.", (), collected=True)
 OUTPUT_HELD = Metric(
-    "mcp_ingest_output_held_events", "gauge", "Events in the spool that an output still owes.", ("output",), collected=True
+    "mcp_ingest_output_held_events",
+    "gauge",
+    "Events in the spool that an output still owes.",
+    ("output",),
+    collected=True,
 )
 OUTPUT_OLDEST = Metric(
     "mcp_ingest_output_oldest_age_seconds", "gauge", "Age of the oldest event that an output still owes.", ("output",),
@@ -72,12 +74,19 @@ COMMITS = Metric("mcp_ingest_commits", "counter", "Commits of the spool.")
 DELIVERED_BYTES = Metric("mcp_ingest_delivered_bytes", "counter", "Bytes of events that were delivered.", ("output",))
 DELIVERY_SECONDS = Metric("mcp_ingest_delivery_seconds", "histogram", "Time of one request to an output.", ("output",))
 INGEST_SECONDS = Metric(
-    "mcp_ingest_ingest_to_delivery_seconds", "histogram", "Time from the commit of an event to its delivery.", ("output",)
+    "mcp_ingest_ingest_to_delivery_seconds",
+    "histogram",
+    "Time from the commit of an event to its delivery.",
+    ("output",),
 )
 RETRIES = Metric("mcp_ingest_retries", "counter", "Events or requests sent again, by why.", ("output", "reason"))
-OUTPUT_UP = Metric("mcp_ingest_output_up", "gauge", "1 while the output's last request was answered, else 0.", ("output",))
+OUTPUT_UP = Metric(
+    "mcp_ingest_output_up", "gauge", "1 while the output's last request was answered, else 0.", ("output",)
+)
 REDACTIONS = Metric("mcp_ingest_redactions", "counter", "Values masked, by rule.", ("pipeline", "rule"))
-LOG_SUPPRESSED = Metric("mcp_ingest_log_suppressed_lines", "counter", "Lines of our own log that the rate limit held back.")
+LOG_SUPPRESSED = Metric(
+    "mcp_ingest_log_suppressed_lines", "counter", "Lines of our own log that the rate limit held back."
+)
 
 
 def catalogue() -> list[Metric]:

@@ -1,1 +1,1 @@
-"""Inputs own a socket or a file; each is one module, and the module name is the type in the configuration."""
+"""Inputs own a socket or a file; a module's name is the type in the configuration."""

@@ -1,1 +1,1 @@
-"""Outputs send and answer with verdicts; each is one module, and the module name is the type in the configuration."""
+"""Outputs send and answer with verdicts; a module's name is the type in the configuration."""

@@ -4,11 +4,31 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
+import msgspec
+from msgspec import Meta
+
+from mcp_ingest.component import ByteSize, Settings
 from mcp_ingest.event import Term
 
 NORMAL, HIGH = 0, 1
+
+
+class SpoolSettings(Settings):
+    """Where events are held until they are delivered, and how much of the disk they may take."""
+
+    directory: Annotated[str, Meta(description="The spool's folder; one daemon at a time.")] = "mcp-ingest-data/spool"
+    max_bytes: Annotated[
+        ByteSize, Meta(description="Used bytes above which `when_full` applies; the write-ahead log counts apart.")
+    ] = msgspec.field(default_factory=lambda: ByteSize(8 * 2**30))
+    when_full: Annotated[
+        Literal["block"], Meta(description="`block`: inputs wait, their senders see backpressure.")
+    ] = "block"
+    ballast_bytes: Annotated[
+        ByteSize,
+        Meta(description="Size of the file that is given up when the disk is full, so that deletes still work."),
+    ] = msgspec.field(default_factory=lambda: ByteSize(16 * 2**20))
 
 
 class InputKey(NamedTuple):

@@ -1,0 +1,82 @@
+"""A configuration as the engine takes it: every component found, every setting checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, NamedTuple
+
+from msgspec import Meta
+
+from mcp_ingest.component import Kind, Settings
+from mcp_ingest.spool.model import SpoolSettings
+
+
+class Place(NamedTuple):
+    """Where something stands: file, line and column count from 1."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+class HttpSettings(Settings):
+    """Where metrics, health and status are served."""
+
+    host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="Port; 0 takes a free one.")] = 24231
+    token: Annotated[
+        str | None,
+        Meta(description="What all but metrics and health ask for, as a bearer token, when not on loopback."),
+    ] = None
+
+
+class LogSettings(Settings):
+    """The daemon's own log."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="The least level written.")] = (
+        "info"
+    )
+    format: Annotated[
+        Literal["auto", "plain", "json"], Meta(description="`auto`: plain on a terminal, JSON elsewhere.")
+    ] = "auto"
+    file: Annotated[str | None, Meta(description="Written to this file instead of standard error.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentConfig:
+    """One input, stage or output: its name in the graph, its type, its checked settings."""
+
+    kind: Kind
+    name: str
+    type: str
+    settings: Any  # an instance of the component's Config
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineConfig:
+    """A pipeline: the tag patterns it takes, its stages in order, the outputs that its events go to."""
+
+    name: str
+    match: tuple[str, ...]
+    stages: tuple[ComponentConfig, ...]
+    outputs: tuple[str, ...]
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """All of it, without a mistake in it; `warnings` are what `check` says of one that runs all the same."""
+
+    inputs: dict[str, ComponentConfig] = field(default_factory=dict)
+    pipelines: dict[str, PipelineConfig] = field(default_factory=dict)
+    outputs: dict[str, ComponentConfig] = field(default_factory=dict)
+    spool: SpoolSettings = field(default_factory=SpoolSettings)
+    http: HttpSettings = field(default_factory=HttpSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    workers: int = 1
+    path: str = "built-in"
+    warnings: tuple[str, ...] = ()
