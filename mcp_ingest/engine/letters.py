@@ -1,0 +1,69 @@
+"""Dead letters: masked by the packs `pci` and `secrets` and by all rules of their pipeline before they are kept.
+
+If masking itself fails, only what says nothing is kept: where, when, why, how long.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from mcp_ingest.codecs.values import clean
+from mcp_ingest.event import Record, Rejected, id_suffixes
+from mcp_ingest.masking import DEAD_LETTER_PACKS, Masker
+from mcp_ingest.spool.model import DeadLetter
+
+Mask = Callable[[Record], Record]
+
+
+@functools.cache
+def _masker() -> Masker:
+    return Masker(DEAD_LETTER_PACKS)
+
+
+def safe_text(text: str) -> str:
+    """A text of ours or of a peer, masked; where masking fails, only its length."""
+    try:
+        return _masker().mask_text(text)
+    except Exception:  # fail closed: nothing unmasked may pass
+        return f"(a text of {len(text)} characters that could not be masked)"
+
+
+def safe_record(record: Any, mask: Mask | None = None) -> bytes:
+    """What was rejected, masked, as JSON: a map as it is, anything else under `undecodable`."""
+    try:
+        if isinstance(record, bytes):
+            record = {"undecodable": record.decode("utf-8", "replace")}
+        elif not isinstance(record, dict):
+            record = {"undecodable": record}
+        record = clean(record)[0]
+        record = _masker().mask_record(record)[0]
+        return orjson.dumps(mask(record) if mask else record)
+    except Exception as error:  # fail closed
+        return orjson.dumps({"masking_failed": type(error).__name__, "length": _length(record)})
+
+
+def of_the_way_in(rejected: Rejected, pipeline: str, mask: Mask | None, now: int) -> DeadLetter:
+    """The letter of an event that left the chain; `mask` are the pipeline's own rules, `now` nanoseconds."""
+    return DeadLetter(
+        time=now,
+        reason=safe_text(rejected.reason),
+        kind=rejected.why,
+        tag=rejected.tag,
+        record=safe_record(rejected.record, mask),
+        event_id=rejected.origin.prefix + id_suffixes([rejected.position])[0],
+        event_time=rejected.time,
+        input=rejected.origin.input,
+        pipeline=pipeline,
+        stage=rejected.stage,
+    )
+
+
+def _length(record: Any) -> int:
+    try:
+        return len(record)
+    except TypeError:
+        return 0
