@@ -46,6 +46,11 @@ def safe_record(record: Any, mask: Mask | None = None) -> bytes:
         return orjson.dumps({"masking_failed": type(error).__name__, "length": _length(record)})
 
 
+def safe_line(line: bytes) -> bytes:
+    """A line of the spool, masked once more."""
+    return safe_record(orjson.loads(line))
+
+
 def of_the_way_in(rejected: Rejected, pipeline: str, mask: Mask | None, now: int) -> DeadLetter:
     """The letter of an event that left the chain; `mask` are the pipeline's own rules, `now` nanoseconds."""
     return DeadLetter(

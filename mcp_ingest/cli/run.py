@@ -1,0 +1,76 @@
+"""Run the daemon in the foreground until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import sys
+
+import click
+
+from mcp_ingest import __version__
+from mcp_ingest.cli._shared import config_option
+from mcp_ingest.config.load import load
+from mcp_ingest.config.model import Configuration
+from mcp_ingest.engine.daemon import Daemon
+from mcp_ingest.engine.log import set_up
+from mcp_ingest.errors import IngestError
+from mcp_ingest.metrics import Metrics
+from mcp_ingest.web.server import serving
+
+
+@click.command()
+@config_option
+def command(config: str | None) -> None:
+    """Run the daemon in the foreground until SIGTERM or Ctrl-C."""
+    configuration = load(config)
+    try:
+        import uvloop
+
+        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    except ImportError:
+        runner = asyncio.Runner()
+    try:
+        with runner:
+            runner.run(_run(configuration))
+    except IngestError as error:
+        click.echo(f"mcp-ingest: {error}", err=True)
+        sys.exit(1)
+
+
+async def _run(config: Configuration) -> None:
+    metrics = Metrics()
+    logger = set_up(config.log, metrics)
+    for warning in config.warnings:
+        logger.warning("%s", warning)
+    daemon = Daemon(config, metrics, logger)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, daemon.stop)
+    async with serving(daemon, config.http) as address:
+        gc.collect()
+        gc.freeze()  # what start-up made lives for ever: no collection needs to look at it
+        gc.set_threshold(50_000, 20, 100)  # records are trees and cannot form cycles
+        await daemon.run(lambda: _announce(daemon, config, address))
+
+
+def _announce(daemon: Daemon, config: Configuration, address: str) -> None:
+    """Say what it listens on and what to try next: lines for a person on a terminal, one line of log elsewhere."""
+    inputs = ", ".join(f"{name} on {where}" for name, where in daemon.listening.items())
+    outputs = ", ".join(f"{o.name} ({o.type})" if o.name != o.type else o.name for o in config.outputs.values())
+    if not sys.stderr.isatty():
+        daemon.log.info("mcp-ingest %s runs %s: %s; to %s; %s", __version__, config.path, inputs, outputs, address)
+        return
+    lines = [
+        f"mcp-ingest {__version__} runs the configuration: {config.path}",
+        f"  takes events:     {inputs}",
+        f"  delivers to:      {outputs}",
+        f"  holds them in:    {config.spool.directory}",
+        f"  metrics, health:  {address}/metrics  {address}/-/ready",
+        "Try in another terminal:",
+        "  mcp-ingest send --tag mcp 'hello from the shell'",
+        "  mcp-ingest query 'message:hello'",
+        "  mcp-ingest status",
+    ]
+    click.echo("\n".join(lines), err=True)

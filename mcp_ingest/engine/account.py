@@ -1,0 +1,146 @@
+"""What one output still owes: the books behind its low-water mark and its pending rows, synchronous and without I/O.
+
+All of a chunk (its counters, its dead letters, its pending rows) is recorded in the transaction in which the mark
+passes it; so after a crash a chunk counts either whole or not at all, and what is sent again is found to be there by
+its id. Events of a pending row are recorded as they are settled.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from mcp_ingest.event import Term
+from mcp_ingest.spool.model import Chunk, DeadLetter, Ledger, LetterKey, OutputKey, Pending, Settlement
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """Events of one chunk for one destination, to be sent: in order, by their indices in the chunk."""
+
+    chunk: Chunk
+    destination: str
+    indices: list[int]
+    attempt: int = 0
+    repaired: dict[int, bytes] = field(default_factory=dict)  # lines that replace the chunk's, on the way out only
+
+
+@dataclass(slots=True)
+class _Open:
+    """A chunk that the mark has not passed: how many of its events were never answered, and what was said of others."""
+
+    unanswered: int
+    ledger: Ledger = field(default_factory=Counter)
+    letters: list[DeadLetter] = field(default_factory=list)
+
+
+class Account:
+    """The books of one output."""
+
+    def __init__(self, output: str, mark: int) -> None:
+        self.output = output
+        self.mark = mark
+        self.cursor = mark  # the newest chunk that was fetched
+        self._open: dict[int, _Open] = {}  # in the order of their numbers
+        self._rows: dict[tuple[int, str], tuple[set[int], int, str]] = {}  # (indices, attempt, why)
+        self._ledger: Ledger = Counter()
+        self._letters: list[DeadLetter] = []
+        self._changed: set[tuple[int, str]] = set()
+
+    def fetched(self, chunk: Chunk) -> list[Work]:
+        """A fresh chunk: its events for this output, one work for each destination."""
+        places: dict[str, list[int]] = {}
+        for index, place in enumerate(chunk.destinations[self.output]):
+            if place is not None:
+                places.setdefault(place, []).append(index)
+        self.cursor = chunk.number
+        count = sum(map(len, places.values()))
+        if count:
+            self._open[chunk.number] = _Open(count)
+        return [Work(chunk, place, indices) for place, indices in places.items()]
+
+    def restored(self, row: Pending) -> None:
+        """A row that was pending before the restart, or that is taken up again."""
+        self._rows[row.chunk, row.destination] = (set(row.indices), row.attempt, row.why)
+
+    def row(self, number: int, destination: str) -> tuple[list[int], int]:
+        """The events of a pending row, and how often they were tried."""
+        indices, attempt, _ = self._rows.get((number, destination), (set(), 0, ""))
+        return sorted(indices), attempt
+
+    def lost(self, number: int) -> None:
+        """A chunk with pending rows is no longer there: forget them; the spool has counted them."""
+        for key in [key for key in self._rows if key[0] == number]:
+            del self._rows[key]
+
+    def settled(self, work: Work, indices: Iterable[int], term: Term, reason: str = "") -> None:
+        """These events are done with: delivered, duplicate, redirected."""
+        wanted = list(indices)
+        self._answered(work, wanted)[OutputKey(self.output, term, reason)] += len(wanted)
+
+    def died(self, work: Work, index: int, letter: DeadLetter) -> None:
+        """This event is a dead letter."""
+        ledger = self._answered(work, [index])
+        ledger[OutputKey(self.output, Term.DEAD_LETTERED, letter.kind)] += 1
+        ledger[LetterKey(Term.DEAD_LETTERED, letter.kind)] += 1
+        opened = self._open.get(work.chunk.number)
+        (self._letters if opened is None else opened.letters).append(letter)
+
+    def postponed(self, work: Work, indices: Iterable[int], why: str) -> None:
+        """These events were refused for now: the mark may pass them, a pending row holds them."""
+        key = (work.chunk.number, work.destination)
+        known, _, _ = self._rows.get(key, (set(), 0, ""))
+        fresh = [index for index in indices if index not in known]
+        opened = self._open.get(key[0])
+        if opened is not None:
+            opened.unanswered -= len(fresh)
+        self._rows[key] = (known | set(fresh), work.attempt, why)
+        self._changed.add(key)
+
+    def settlement(self) -> Settlement | None:
+        """What is to be recorded now; None if nothing is."""
+        mark = self._advance()
+        rows = []
+        for key in sorted(self._changed):
+            if key[0] in self._open:
+                continue  # it is written when the mark passes its chunk
+            self._changed.discard(key)
+            indices, attempt, why = self._rows.get(key, (set(), 0, ""))
+            rows.append(Pending(self.output, key[0], key[1], sorted(indices), attempt, why))
+        if mark == self.mark and not rows and not self._ledger and not self._letters:
+            return None
+        self.mark = mark
+        made = Settlement(self.output, mark, rows, self._letters, self._ledger)
+        self._letters, self._ledger = [], Counter()
+        return made
+
+    def _answered(self, work: Work, indices: list[int]) -> Ledger:
+        """Take the events out of what is owed; the counters to write into."""
+        key = (work.chunk.number, work.destination)
+        row = self._rows.get(key)
+        was_pending = 0
+        if row is not None:
+            left = row[0].difference(indices)
+            was_pending = len(row[0]) - len(left)
+            if was_pending:
+                self._changed.add(key)
+            if left:
+                self._rows[key] = (left, row[1], row[2])
+            else:
+                del self._rows[key]
+        opened = self._open.get(key[0])
+        if opened is None:
+            return self._ledger
+        opened.unanswered -= len(indices) - was_pending
+        return opened.ledger
+
+    def _advance(self) -> int:
+        """Pass the chunks that are wholly answered, oldest first; the new mark."""
+        for number, opened in list(self._open.items()):
+            if opened.unanswered:
+                return number - 1
+            self._ledger.update(opened.ledger)
+            self._letters += opened.letters
+            del self._open[number]
+        return self.cursor

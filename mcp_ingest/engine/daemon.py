@@ -1,0 +1,220 @@
+"""The running whole: built from a configuration, started, stopped without losing anything.
+
+On SIGTERM the inputs stop first, what they have handed in is committed and acknowledged, the outputs get a few
+seconds to deliver, and what they do not manage is delivered at the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from mcp_ingest import __version__
+from mcp_ingest.component import Input, Output, find
+from mcp_ingest.config.model import Configuration
+from mcp_ingest.config.tags import compile_patterns
+from mcp_ingest.context import Budget, Clock, Context, SystemClock
+from mcp_ingest.engine import status
+from mcp_ingest.engine.delivery import Delivery
+from mcp_ingest.engine.ingest import Ingest
+from mcp_ingest.engine.intake import IntakeMaker, Route
+from mcp_ingest.engine.pipeline import build_pipeline
+from mcp_ingest.engine.retry import pause
+from mcp_ingest.errors import IngestError
+from mcp_ingest.event import describe
+from mcp_ingest.metrics import Metrics
+from mcp_ingest.spool import Spool
+
+#: Seconds that the outputs get to deliver at a stop.
+GRACE = 5.0
+_SAMPLE_SECONDS = 5.0
+
+
+class Daemon:
+    """All parts of one configuration. `run` lives until `stop` is set; the web part reads the rest."""
+
+    def __init__(
+        self,
+        config: Configuration,
+        metrics: Metrics,
+        logger: logging.Logger,
+        clock: Clock | None = None,
+        budget: int = 256 * 2**20,
+    ) -> None:
+        self.config = config
+        self.metrics = metrics
+        self.clock = clock or SystemClock()
+        self.listening: dict[str, str] = {}
+        self.log = logger
+        self._budget = Budget(budget)
+        self._rates = status.Rates()
+        self._began = self.clock.monotonic()
+        self._stop = asyncio.Event()
+        self._fatal: BaseException | None = None
+        self.spool = Spool(config.spool, {o.name: o.type for o in config.outputs.values()}, self.clock, logger, metrics)
+        self._inputs: dict[str, Input] = {}
+        self._outputs: dict[str, Output] = {}
+        self._deliveries: dict[str, Delivery] = {}
+
+    # --- life ---
+
+    async def run(self, ready: Callable[[], Any] | None = None) -> None:
+        """Start everything and live until `stop`; `ready` is called once every input listens.
+
+        Raises IngestError when the spool or an input cannot be opened at all.
+        """
+        await self.spool.open()
+        try:
+            ingest = self._build()
+            async with asyncio.TaskGroup() as group:
+                pump = group.create_task(ingest.run())
+                deliveries = [group.create_task(delivery.run()) for delivery in self._deliveries.values()]
+                sampler = group.create_task(self._sample())
+                inputs = [group.create_task(self._run_input(name, ingest)) for name in self._inputs]
+                announcer = group.create_task(self._announce(ready))
+                await self._stop.wait()
+                announcer.cancel()
+                ingest.wait_no_more()
+                for task in inputs:
+                    task.cancel()
+                await asyncio.wait(inputs) if inputs else None
+                ingest.drain()
+                await asyncio.wait([pump])
+                await self._deliver_the_rest()
+                for task in [*deliveries, sampler]:
+                    task.cancel()
+        finally:
+            for output in self._outputs.values():
+                await output.close()
+            await self.spool.close()
+        if self._fatal is not None:
+            raise self._fatal
+
+    def stop(self) -> None:
+        """Begin the shutdown; `run` returns when it is done."""
+        self._stop.set()
+
+    def ready(self) -> str | None:
+        """None when every input listens and the spool takes events, else a sentence that says what is missing."""
+        missing = sorted(set(self.config.inputs) - set(self.listening))
+        if self._stop.is_set():
+            return "shutting down"
+        if missing:
+            return f"not listening yet: {', '.join(missing)}"
+        if not self.spool.has_room():
+            return "the spool is full and takes no events"
+        return None
+
+    # --- parts ---
+
+    def _build(self) -> Ingest:
+        for name, each in self.config.outputs.items():
+            output = find("output", each.type)(each.settings, self._context(name))
+            self._outputs[name] = output
+            self._deliveries[name] = Delivery(name, output, self.spool, self.clock, self.metrics, self.log)
+        routes = [
+            Route(compile_patterns(pipeline.match), build_pipeline(pipeline, self._context(pipeline.name)))
+            for pipeline in self.config.pipelines.values()
+        ]
+        maker = IntakeMaker(routes, self._outputs, self.spool, self.clock)
+        for name, each in self.config.inputs.items():
+            self._inputs[name] = find("input", each.type)(each.settings, self._context(name))
+        return Ingest(maker, self.spool, self.metrics, self.log)
+
+    def _context(self, name: str) -> Context:
+        return Context(
+            name,
+            self.clock,
+            self.log,
+            self.metrics,
+            self.spool.positions,
+            self._budget,
+            lambda where: self._ready(name, where),
+        )
+
+    def _ready(self, name: str, where: str) -> None:
+        self.listening[name] = where
+
+    async def _run_input(self, name: str, ingest: Ingest) -> None:
+        """One input for as long as the daemon lives; one that cannot even start ends the daemon with its reason."""
+        for attempt in range(1, 1_000_000):
+            try:
+                await self._inputs[name].run(ingest.emit_for(name))
+            except Exception as error:
+                if name not in self.listening:
+                    self._fatal = (
+                        error if isinstance(error, IngestError) else IngestError(f"input {name}: {describe(error)}")
+                    )
+                    self._stop.set()
+                    return
+                self.log.exception("input %s failed and is started again: %s", name, describe(error))
+            if self._stop.is_set():
+                return
+            await asyncio.sleep(pause(attempt))
+
+    async def _announce(self, ready: Callable[[], Any] | None) -> None:
+        while set(self.listening) != set(self.config.inputs):
+            await asyncio.sleep(0.005)
+        if ready is not None:
+            ready()
+
+    async def _deliver_the_rest(self) -> None:
+        """Wait until nothing is held that an output in good health could deliver, `GRACE` seconds at the most."""
+        end = self.clock.monotonic() + GRACE
+        while self.clock.monotonic() < end:
+            if not any(d.state == "up" and self.spool.held(name).events for name, d in self._deliveries.items()):
+                return
+            await asyncio.sleep(0.02)
+
+    async def _sample(self) -> None:
+        while True:
+            ledger = self.spool.ledger()
+            totals = status.received(ledger)
+            totals.update({f"output {name}": count for name, count in status.delivered(ledger).items()})
+            self._rates.sample(self.clock.monotonic(), totals)
+            await asyncio.sleep(_SAMPLE_SECONDS)
+
+    # --- what it says of itself ---
+
+    def status(self) -> dict[str, Any]:
+        """The JSON of `/status`."""
+        ledger, now = self.spool.ledger(), self.clock.monotonic()
+        wall = self.clock.time_ns()
+        received, delivered = status.received(ledger), status.delivered(ledger)
+        held = {name: self.spool.held(name) for name in self._deliveries}
+        usage = self.spool.usage()
+        removed = self.spool.backlog_of_removed_outputs()
+        owed = {name: each.events for name, each in {**removed, **held}.items()}
+        return {
+            "version": __version__,
+            "configuration": self.config.path,
+            "uptime_seconds": now - self._began,
+            "ready": self.ready(),
+            "inputs": {
+                name: {
+                    "listening": self.listening.get(name),
+                    "received": received[name],
+                    "rate": self._rates.rate(name, now, received[name]),
+                }
+                for name in self.config.inputs
+            },
+            "outputs": {
+                name: {
+                    "type": self.config.outputs[name].type,
+                    "state": delivery.state,
+                    "why": delivery.why or None,
+                    "held": held[name].events,
+                    "oldest_age_seconds": status.age(held[name].oldest, wall),
+                    "delivered": delivered[name],
+                    "rate": self._rates.rate(f"output {name}", now, delivered[name]),
+                }
+                for name, delivery in self._deliveries.items()
+            },
+            "removed_outputs": {name: dataclasses.asdict(each) for name, each in removed.items()},
+            "spool": status.spool_status(usage, wall),
+            "ledger": status.ledger_rows(ledger),
+            "sums": status.sums(ledger, owed, usage.dead_letters),
+        }

@@ -1,0 +1,414 @@
+"""The delivery loop of one output: it picks the rows, sends, and does what the verdicts say.
+
+Rows are picked *across* chunks, bounded by bytes and by requests in flight, so that many small commits do not become
+many small requests, and nothing waits for a timer. The waiting, the backing off, the halving, the bisecting, the
+parking, the one repair (on the copy that is sent, never in the spool) and the dead letters are done here; an output
+only sends and answers. One output's trouble is nobody else's: each has its own loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import itertools
+import logging
+from collections import deque
+
+from mcp_ingest.component import Output
+from mcp_ingest.context import Clock
+from mcp_ingest.engine import letters
+from mcp_ingest.engine.account import Account, Work
+from mcp_ingest.engine.repair import move_aside
+from mcp_ingest.engine.retry import PARKED, pause
+from mcp_ingest.errors import OutputError, SpoolError
+from mcp_ingest.event import Term, describe
+from mcp_ingest.metrics import DELIVERED_BYTES, DELIVERY_SECONDS, INGEST_SECONDS, OUTPUT_UP, RETRIES, Metrics
+from mcp_ingest.spool import Spool
+from mcp_ingest.spool.model import DeadLetter
+from mcp_ingest.verdict import (
+    AllDelivered,
+    Delivered,
+    Duplicate,
+    Each,
+    Malformed,
+    Park,
+    ParkAll,
+    Part,
+    Redirected,
+    Refused,
+    Request,
+    Retry,
+    TooLarge,
+    Unknown,
+    Verdict,
+    Verdicts,
+)
+
+_DONE: dict[type[Verdict], Term] = {
+    Delivered: Term.DELIVERED,
+    Duplicate: Term.DUPLICATE,
+    Redirected: Term.REDIRECTED,
+}
+
+
+class Delivery:
+    """One output's loop. `state` is "starting", "up", "waiting" or "parked", `why` the sentence that explains it."""
+
+    def __init__(self, name: str, output: Output, spool: Spool, clock: Clock, metrics: Metrics, log: logging.Logger):
+        self.name = name
+        self.state, self.why = "starting", ""
+        self._output = output
+        self._spool = spool
+        self._clock = clock
+        self._metrics = metrics
+        self._log = log
+        self._account = Account(name, spool.mark(name))
+        self._again_whole: deque[list[Work]] = deque()  # requests that are to be sent as they are
+        self._ready: deque[Work] = deque()
+        self._stored: dict[str, deque[int]] = {}  # chunks with pending rows that are not in memory, by destination
+        self._delayed: list[tuple[float, int, Work]] = []
+        self._order = itertools.count()
+        self._in_flight = 0
+        self._failures = 0
+        self._resume = 0.0  # monotonic time before which nothing is sent
+        self._closed: dict[str, float] = {}  # destinations that take nothing, until this monotonic time
+        self._wake = asyncio.Event()
+        self._recording = asyncio.Lock()
+
+    # --- the loop ---
+
+    async def run(self) -> None:
+        """Make the output ready, then deliver until cancelled; requests under way are cancelled with it."""
+        await self._start()
+        for row in await self._spool.pending(self.name):
+            self._account.restored(row)
+            self._stored.setdefault(row.destination, deque()).append(row.chunk)
+        async with asyncio.TaskGroup() as requests:
+            news = requests.create_task(self._follow())
+            try:
+                while True:
+                    works = await self._next()
+                    self._in_flight += 1
+                    requests.create_task(self._send(works))
+            finally:
+                news.cancel()
+
+    async def _start(self) -> None:
+        for attempt in itertools.count(1):
+            try:
+                await self._output.start()
+            except OutputError as error:
+                self._is("waiting", str(error))
+                self._metrics.gauge(OUTPUT_UP, output=self.name).set(0)
+                await asyncio.sleep(min(pause(attempt), PARKED))
+            else:
+                self._is("up", "")
+                return
+
+    async def _follow(self) -> None:
+        """Wake the loop whenever something was committed."""
+        seen = self._account.cursor
+        while True:
+            seen = await self._spool.news(seen)
+            self._wake.set()
+
+    async def _next(self) -> list[Work]:
+        """The next request's works, as soon as there is one to send and it may be sent."""
+        while True:
+            self._wake.clear()
+            now = self._clock.monotonic()
+            limit = 1 if self._failures else self._output.concurrency
+            if self._in_flight < limit and now >= self._resume:
+                if self._again_whole:
+                    return self._again_whole.popleft()
+                self._due(now)
+                works = await self._gather(now)
+                if works:
+                    return works
+            await self._sleep(now)
+
+    async def _sleep(self, now: float) -> None:
+        """Until something changes: a commit, an answer, the end of a pause."""
+        moments = [moment for moment, _, _ in self._delayed[:1]]
+        moments += [self._closed.get(destination, now) for destination in self._stored]
+        if self._resume > now:
+            moments = [self._resume]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, min(moments) - now) if moments else None):
+                await self._wake.wait()
+
+    def _due(self, now: float) -> None:
+        while self._delayed and self._delayed[0][0] <= now:
+            self._ready.append(heapq.heappop(self._delayed)[2])
+
+    async def _gather(self, now: float) -> list[Work]:
+        """Works up to the output's limits: retried ones, pending ones, fresh ones; at least one if there is any."""
+        works: list[Work] = []
+        size = count = 0
+        output = self._output
+        while size < output.max_request_bytes and count < output.max_request_events:
+            if not self._ready:
+                await self._fetch(now, output.max_request_bytes - size)
+            if not self._ready:
+                break
+            work = self._ready.popleft()
+            if self._closed.get(work.destination, 0.0) > now:
+                self._park(work, "parked")
+                continue
+            fits = _fitting(work, output.max_request_bytes - size, output.max_request_events - count)
+            if fits < len(work.indices):
+                if not works and (output.whole_chunks or not fits):
+                    fits = len(work.indices) if output.whole_chunks else 1
+                elif output.whole_chunks:
+                    fits = 0
+                if fits < len(work.indices):
+                    self._ready.appendleft(_part(work, work.indices[fits:]))
+                if not fits:
+                    break
+                work = _part(work, work.indices[:fits])
+            works.append(work)
+            size += _size(work)
+            count += len(work.indices)
+        return works
+
+    async def _fetch(self, now: float, room: int) -> None:
+        """More works: of destinations that may be tried again first, then fresh chunks."""
+        for destination, numbers in self._stored.items():
+            if self._closed.get(destination, 0.0) <= now:
+                await self._take_up(destination, numbers.popleft())
+                if not numbers:
+                    del self._stored[destination]
+                return
+        if len(self._delayed) > 1000:  # what waits for its retry is in memory: no more of it
+            return
+        for chunk in await self._spool.fresh(self.name, self._account.cursor, room):
+            self._ready.extend(self._account.fetched(chunk))
+
+    async def _take_up(self, destination: str, number: int) -> None:
+        chunk = await self._spool.chunk(number)
+        indices, attempt = self._account.row(number, destination)
+        if chunk is None:
+            self._account.lost(number)
+        elif indices:
+            self._ready.append(Work(chunk, destination, indices, attempt))
+
+    # --- one request ---
+
+    async def _send(self, works: list[Work]) -> None:
+        request = Request([_as_part(work) for work in works])
+        began = self._clock.monotonic()
+        try:
+            async with asyncio.timeout(self._output.deadline):
+                verdicts: Verdicts = await self._output.write(request)
+        except TimeoutError:
+            verdicts = Unknown(f"no answer within {self._output.deadline:g} s")
+        except Exception as error:  # a fault of the output's code: the events are safe, it is tried again
+            self._log.exception("output %s failed: a fault in mcp-ingest", self.name)
+            verdicts = Unknown(describe(error))
+        finally:
+            self._in_flight -= 1
+            self._wake.set()
+        self._metrics.histogram(DELIVERY_SECONDS, output=self.name).observe(self._clock.monotonic() - began)
+        self._act(works, verdicts)
+        await self._record()
+
+    def _act(self, works: list[Work], verdicts: Verdicts) -> None:
+        match verdicts:
+            case AllDelivered():
+                self._answered()
+                for work in works:
+                    self._account.settled(work, work.indices, Term.DELIVERED)
+                    self._observe(work, work.indices)
+            case Each(each):
+                self._answered()
+                self._act_on_each(works, each)
+            case TooLarge(why) | Malformed(why):
+                self._answered()
+                self._halve(works, why, "too_large" if isinstance(verdicts, TooLarge) else "malformed")
+            case Unknown(why, after):
+                self._fail("waiting", why, pause(self._failures + 1, after))
+                self._metrics.counter(RETRIES, output=self.name, reason="unknown").inc()
+                self._again_whole.appendleft(works)
+            case ParkAll(why):
+                self._fail("parked", why, PARKED)
+                self._metrics.counter(RETRIES, output=self.name, reason="parked").inc()
+                self._again_whole.appendleft(works)
+
+    def _act_on_each(self, works: list[Work], each: list[Verdict]) -> None:
+        start = 0
+        for work in works:
+            mine = each[start : start + len(work.indices)]
+            start += len(work.indices)
+            groups: dict[type[Verdict], list[tuple[int, Verdict]]] = {}
+            for index, verdict in zip(work.indices, mine, strict=True):
+                groups.setdefault(type(verdict), []).append((index, verdict))
+            for kind, events in groups.items():
+                indices = [index for index, _ in events]
+                if kind in _DONE:
+                    self._account.settled(work, indices, _DONE[kind])
+                    self._observe(work, indices)
+                elif kind is Refused:
+                    self._refuse(work, events)
+                else:
+                    self._again(work, indices, events[0][1])
+
+    def _again(self, work: Work, indices: list[int], verdict: Verdict) -> None:
+        """Retry these events, or park their destination."""
+        again = _part(work, indices)
+        again.attempt += 1
+        assert isinstance(verdict, Retry | Park)
+        why = letters.safe_text(verdict.why)
+        reason = "parked" if isinstance(verdict, Park) else "retry"
+        self._metrics.counter(RETRIES, output=self.name, reason=reason).inc(len(indices))
+        now = self._clock.monotonic()
+        if isinstance(verdict, Retry):
+            self._account.postponed(again, indices, why)
+            moment = now + pause(again.attempt, verdict.after)
+            heapq.heappush(self._delayed, (moment, next(self._order), again))
+            return
+        if self._closed.get(work.destination, 0.0) <= now:
+            self._log.warning("output %s: %s takes nothing for now: %s", self.name, work.destination, why)
+        self._closed[work.destination] = now + PARKED
+        self._park(again, why)
+
+    def _park(self, work: Work, why: str) -> None:
+        """Hold these events as a pending row alone, out of memory, until their destination is tried again."""
+        self._account.postponed(work, work.indices, why)
+        numbers = self._stored.setdefault(work.destination, deque())
+        if work.chunk.number not in numbers:
+            numbers.append(work.chunk.number)
+
+    def _refuse(self, work: Work, events: list[tuple[int, Verdict]]) -> None:
+        """Repair each event once, where the peer named the field; a dead letter otherwise."""
+        repaired: dict[int, bytes] = {}
+        for index, verdict in events:
+            assert isinstance(verdict, Refused)
+            line = None
+            if verdict.field is not None and index not in work.repaired:
+                line = move_aside(work.chunk.lines[index], verdict.field)
+            if line is None:
+                self._account.died(work, index, self._letter(work, index, verdict.why, verdict.kind))
+            else:
+                repaired[index] = line
+        if repaired:
+            again = _part(work, list(repaired))
+            again.repaired = repaired
+            self._metrics.counter(RETRIES, output=self.name, reason="repaired").inc(len(repaired))
+            self._ready.appendleft(again)
+
+    def _halve(self, works: list[Work], why: str, kind: str) -> None:
+        """Two halves of what was refused whole; an event that is alone is a dead letter."""
+        total = sum(len(work.indices) for work in works)
+        if total == 1:
+            work = works[0]
+            self._account.died(work, work.indices[0], self._letter(work, work.indices[0], why, kind))
+            return
+        self._metrics.counter(RETRIES, output=self.name, reason=kind).inc()
+        first, second = _halves(works, total // 2)
+        self._again_whole.extendleft([second, first])
+
+    # --- what the verdicts leave behind ---
+
+    def _letter(self, work: Work, index: int, why: str, kind: str) -> DeadLetter:
+        chunk = work.chunk
+        return DeadLetter(
+            time=self._clock.time_ns(),
+            reason=letters.safe_text(why),
+            kind=kind,
+            tag=chunk.tags[index],
+            record=letters.safe_line(chunk.lines[index]),
+            event_id=chunk.ids[index],
+            event_time=chunk.times[index],
+            pipeline=chunk.pipeline,
+            output=self.name,
+            destination=work.destination,
+        )
+
+    def _observe(self, work: Work, indices: list[int]) -> None:
+        age = max(0, self._clock.time_ns() - work.chunk.created) / 1e9
+        self._metrics.histogram(INGEST_SECONDS, output=self.name).observe(age)
+        size = sum(len(work.chunk.lines[index]) for index in indices)
+        self._metrics.counter(DELIVERED_BYTES, output=self.name).inc(size)
+
+    async def _record(self) -> None:
+        """Write the books down; on a failing disk again and again, nothing else is lost meanwhile."""
+        async with self._recording:
+            settlement = self._account.settlement()
+            for attempt in itertools.count(1):
+                if settlement is None:
+                    return
+                try:
+                    await self._spool.settle(settlement)
+                except SpoolError as error:
+                    self._log.error("output %s: what was delivered could not be recorded: %s", self.name, error)
+                    await asyncio.sleep(pause(attempt))
+                else:
+                    return
+
+    def _answered(self) -> None:
+        self._failures, self._resume = 0, 0.0
+        self._is("up", "")
+
+    def _fail(self, state: str, why: str, wait: float) -> None:
+        self._failures += 1
+        self._resume = self._clock.monotonic() + wait
+        self._metrics.gauge(OUTPUT_UP, output=self.name).set(0)
+        self._is(state, letters.safe_text(why))
+
+    def _is(self, state: str, why: str) -> None:
+        """Note the state; a change of it is one line of log."""
+        if state == "up":
+            self._metrics.gauge(OUTPUT_UP, output=self.name).set(1)
+            if self.state in ("waiting", "parked"):
+                self._log.info("output %s: delivers again", self.name)
+        elif (state, why) != (self.state, self.why):
+            self._log.warning("output %s: %s; nothing is lost, it is tried again", self.name, why)
+        self.state, self.why = state, why
+
+
+def _as_part(work: Work) -> Part:
+    chunk, indices = work.chunk, work.indices
+    if len(indices) == len(chunk.ids) and not work.repaired:
+        return Part(chunk.name, chunk.ids, chunk.times, chunk.tags, [work.destination] * len(indices), chunk.lines)
+    return Part(
+        chunk.name,
+        [chunk.ids[i] for i in indices],
+        [chunk.times[i] for i in indices],
+        [chunk.tags[i] for i in indices],
+        [work.destination] * len(indices),
+        [work.repaired.get(i, chunk.lines[i]) for i in indices],
+    )
+
+
+def _part(work: Work, indices: list[int]) -> Work:
+    return Work(work.chunk, work.destination, indices, work.attempt, work.repaired)
+
+
+def _size(work: Work) -> int:
+    lines = work.chunk.lines
+    return sum(len(lines[index]) for index in work.indices)
+
+
+def _fitting(work: Work, room: int, events: int) -> int:
+    """How many of the work's events fit into what is left of a request."""
+    lines = work.chunk.lines
+    for fitting, index in enumerate(work.indices[:events]):
+        room -= len(lines[index])
+        if room < 0:
+            return fitting
+    return min(len(work.indices), events)
+
+
+def _halves(works: list[Work], middle: int) -> tuple[list[Work], list[Work]]:
+    """The same events as two requests, the first with `middle` events."""
+    first: list[Work] = []
+    second: list[Work] = []
+    for work in works:
+        here = min(middle, len(work.indices))
+        middle -= here
+        if here:
+            first.append(_part(work, work.indices[:here]))
+        if here < len(work.indices):
+            second.append(_part(work, work.indices[here:]))
+    return first, second

@@ -1,0 +1,182 @@
+"""From the inputs' emits to one durable commit.
+
+Emits that wait are taken together, without a timer: a turn begins as soon as no commit is under way or enough
+events wait. `emit` returns when the commit is durable. A forward chunk that was taken before, or that is in flight,
+is answered with that result and counted as deduplicated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from dataclasses import dataclass
+
+from mcp_ingest.component import Emit
+from mcp_ingest.engine.intake import IntakeMaker
+from mcp_ingest.errors import SpoolError, SpoolFullError, StreamBrokenError
+from mcp_ingest.event import Batch, Progress, describe
+from mcp_ingest.metrics import RECEIVED_BYTES, Metrics
+from mcp_ingest.spool import Spool
+
+#: Events that start a turn although a commit is under way, and the most that one turn takes: large enough that the
+#: cost of a turn does not show, small enough that a turn does not hold up the event loop for more than some 10 ms.
+TURN_EVENTS = 2000
+#: Commits under way at once: the chain works on the next while the disk is busy with these.
+COMMITS = 4
+
+
+@dataclass(slots=True)
+class _Waiting:
+    input: str
+    batch: Batch
+    progress: Progress
+    done: asyncio.Future[None]
+
+
+class Ingest:
+    """Where all inputs emit to. `run` is the one task that makes turns; it ends by `drain`."""
+
+    def __init__(self, maker: IntakeMaker, spool: Spool, metrics: Metrics, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._maker = maker
+        self._spool = spool
+        self._metrics = metrics
+        self._waiting: deque[_Waiting] = deque()
+        self._events = 0
+        self._commits: set[asyncio.Future[list[int]]] = set()
+        self._chunks: dict[tuple[bytes, int], asyncio.Future[None]] = {}
+        self._wake = asyncio.Event()
+        self._draining = False
+        self._leaving = asyncio.Event()
+
+    def emit_for(self, name: str) -> Emit:
+        """The `emit` of the input of this name."""
+
+        async def emit(batch: Batch, progress: Progress | None = None) -> None:
+            await self._emit(name, batch, progress or Progress())
+
+        return emit
+
+    async def run(self) -> None:
+        """Make turns until `drain`, then return once everything that was emitted is committed or has failed."""
+        while True:
+            while not self._due():
+                if self._draining and not self._waiting and not self._commits:
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+            if await self._room():
+                self._turn()
+
+    def wait_no_more(self) -> None:
+        """From now on a full spool refuses instead of blocking: the daemon wants to stop."""
+        self._leaving.set()
+
+    def drain(self) -> None:
+        """Let `run` end when nothing waits any more; inputs have stopped by now."""
+        self._draining = True
+        self._wake.set()
+
+    # --- one emit ---
+
+    async def _emit(self, name: str, batch: Batch, progress: Progress) -> None:
+        if progress.stream is not None and progress.stream.failed is not None:
+            raise StreamBrokenError(f"an earlier emit failed: {progress.stream.failed}")
+        chunk = progress.chunk
+        if chunk is None:
+            await self._enqueue(name, batch, progress)
+            return
+        key = (chunk.digest, chunk.start)
+        while (first := self._chunks.get(key)) is not None:
+            await asyncio.wait([first])
+        if self._maker.taken_before(chunk):
+            await self._enqueue(name, self._maker.deduplicated(name, batch), Progress(progress.stream))
+            return
+        done = self._enqueue(name, batch, progress)
+        self._chunks[key] = done
+        done.add_done_callback(lambda _: self._chunks.pop(key, None))
+        await done
+
+    def _enqueue(self, name: str, batch: Batch, progress: Progress) -> asyncio.Future[None]:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(name, batch, progress, done))
+        self._events += len(batch)
+        self._wake.set()
+        return done
+
+    # --- one turn ---
+
+    async def _room(self) -> bool:
+        """Wait until the spool takes events (`when_full: block`); False if what waited was refused instead."""
+        if self._spool.has_room():
+            return True
+        async with asyncio.TaskGroup() as group:
+            waits = {group.create_task(self._spool.room()), group.create_task(self._leaving.wait())}
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+        if not self._leaving.is_set() or self._spool.has_room():
+            return True
+        _answer(list(self._waiting), SpoolFullError("the spool is full and the daemon stops"))
+        self._waiting.clear()
+        self._events = 0
+        return False
+
+    def _due(self) -> bool:
+        if not self._waiting:
+            return False
+        return not self._commits or (self._events >= TURN_EVENTS and len(self._commits) < COMMITS)
+
+    def _turn(self) -> None:
+        group = self._take()
+        try:
+            made = self._maker.make([(w.input, w.batch, w.progress) for w in group])
+        except Exception as error:  # a fault of ours: these senders hear of it, the others go on
+            self._logger.exception("events could not be taken in: a fault in mcp-ingest")
+            _answer(group, SpoolError(f"the events could not be taken in: {describe(error)}"))
+            return
+        for waiting in group:
+            if waiting.batch.size:
+                self._metrics.counter(RECEIVED_BYTES, input=waiting.input).inc(waiting.batch.size)
+        commit = self._spool.submit(made.intake)
+        self._commits.add(commit)
+
+        def committed(commit: asyncio.Future[list[int]]) -> None:
+            self._commits.discard(commit)
+            self._wake.set()
+            error = asyncio.CancelledError() if commit.cancelled() else commit.exception()
+            if error is None:
+                for effect in made.effects:
+                    effect()
+            _answer(group, error)
+
+        commit.add_done_callback(committed)
+
+    def _take(self) -> list[_Waiting]:
+        """What one turn takes: whole emits, up to `TURN_EVENTS`, at least one; broken streams are refused."""
+        group: list[_Waiting] = []
+        count = 0
+        while self._waiting and (not group or count + len(self._waiting[0].batch) <= TURN_EVENTS):
+            waiting = self._waiting.popleft()
+            self._events -= len(waiting.batch)
+            stream = waiting.progress.stream
+            if stream is not None and stream.failed is not None:
+                _answer([waiting], StreamBrokenError(f"an earlier emit failed: {stream.failed}"))
+                continue
+            count += len(waiting.batch)
+            group.append(waiting)
+        return group
+
+
+def _answer(group: list[_Waiting], error: BaseException | None) -> None:
+    """Resolve the emits of a group; after an error their streams take nothing more."""
+    for waiting in group:
+        if error is not None and waiting.progress.stream is not None:
+            waiting.progress.stream.failed = waiting.progress.stream.failed or error
+        if waiting.done.done():
+            continue
+        if error is None:
+            waiting.done.set_result(None)
+        else:
+            waiting.done.set_exception(error)

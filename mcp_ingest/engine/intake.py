@@ -1,0 +1,204 @@
+"""What emits become: one `Intake` of the spool, by routing, the chain, the serialisation and the ledger's counters."""
+
+from __future__ import annotations
+
+import struct
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from mcp_ingest.component import Output
+from mcp_ingest.context import Clock
+from mcp_ingest.engine import letters
+from mcp_ingest.engine.lines import finish
+from mcp_ingest.engine.pipeline import Pipeline
+from mcp_ingest.event import Batch, ChunkSlice, Progress, Record, Rejected, Term
+from mcp_ingest.spool import Spool
+from mcp_ingest.spool.model import HIGH, NORMAL, InputKey, Intake, LetterKey, NewChunk, OutputKey
+
+UNMATCHED = "unmatched"
+_HIGH_LEVELS = frozenset({"ERROR", "CRITICAL"})
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A pipeline and the predicate of the tags that it takes."""
+
+    matches: Callable[[str], bool]
+    pipeline: Pipeline
+
+
+@dataclass(slots=True)
+class Made:
+    """An intake, and what is to be counted once it is durable."""
+
+    intake: Intake = field(default_factory=Intake)
+    effects: list[Callable[[], None]] = field(default_factory=list)
+
+
+class IntakeMaker:
+    """Synchronous and without I/O: it decides what a commit will hold."""
+
+    def __init__(self, routes: Sequence[Route], outputs: Mapping[str, Output], spool: Spool, clock: Clock) -> None:
+        self._routes = routes
+        self._outputs = outputs
+        self._spool = spool
+        self._clock = clock
+        self._by_tag: dict[str, Pipeline | None] = {}
+
+    def taken_before(self, chunk: ChunkSlice) -> bool:
+        """Whether this forward chunk, or this slice of it, is committed already."""
+        if self._spool.seen(chunk.digest):
+            return True
+        done = self._spool.positions(_slice_key(chunk)).get(_slice_key(chunk))
+        return done is not None and chunk.start <= struct.unpack(">Q", done)[0]
+
+    def deduplicated(self, name: str, batch: Batch) -> Batch:
+        """A batch without events, that counts these as received and deduplicated."""
+        empty = batch.select([])
+        empty.outcome.removed[name, Term.DEDUPLICATED, "chunk"] += len(batch) + len(batch.outcome.rejected)
+        return empty
+
+    def make(self, emits: Sequence[tuple[str, Batch, Progress]]) -> Made:
+        """One intake of all these emits: (input's name, batch, progress) each, in order."""
+        made = Made()
+        routed: dict[Pipeline | None, list[Batch]] = defaultdict(list)
+        for name, batch, progress in emits:
+            self._progress(made.intake, progress)
+            for (_, term, reason), count in batch.outcome.removed.items():
+                made.intake.ledger[InputKey(name, "", Term.RECEIVED)] += count
+                made.intake.ledger[InputKey(name, "", term, reason)] += count
+            batch.outcome.removed.clear()
+            for pipeline, part in self._routed(batch):
+                routed[pipeline].append(part)
+        for pipeline, batches in routed.items():
+            whole = batches[0] if len(batches) == 1 else Batch.merge(batches)
+            self._through(made, pipeline, whole)
+        return made
+
+    # --- routing ---
+
+    def _routed(self, batch: Batch) -> list[tuple[Pipeline | None, Batch]]:
+        arrived, batch.outcome.rejected = batch.outcome.rejected, []
+        tags = set(batch.tags)
+        pipelines = {tag: self._pipeline(tag) for tag in tags}
+        if len(set(pipelines.values())) == 1:
+            parts: dict[Pipeline | None, Batch] = {next(iter(pipelines.values())): batch}
+        else:
+            places: dict[Pipeline | None, list[int]] = defaultdict(list)
+            for index, tag in enumerate(batch.tags):
+                places[pipelines[tag]].append(index)
+            parts = {pipeline: batch.select(indices) for pipeline, indices in places.items()}
+        for rejected in arrived:
+            pipeline = self._pipeline(rejected.tag)
+            parts.setdefault(pipeline, batch.select([])).reject(rejected)
+        return list(parts.items())
+
+    def _pipeline(self, tag: str) -> Pipeline | None:
+        try:
+            return self._by_tag[tag]
+        except KeyError:
+            if len(self._by_tag) >= 10_000:  # tags come from outside: the cache is bounded
+                self._by_tag.clear()
+            found = next((route.pipeline for route in self._routes if route.matches(tag)), None)
+            self._by_tag[tag] = found
+            return found
+
+    # --- one pipeline's batch ---
+
+    def _through(self, made: Made, pipeline: Pipeline | None, batch: Batch) -> None:
+        name = pipeline.name if pipeline else UNMATCHED
+        ledger = made.intake.ledger
+        for source, count in batch.counts().items():
+            ledger[InputKey(source, name, Term.RECEIVED)] += count
+        for rejected in batch.outcome.rejected:
+            ledger[InputKey(rejected.origin.input, name, Term.RECEIVED)] += 1
+        if pipeline is None:
+            batch = _refuse_all(batch)
+        else:
+            batch = pipeline.run(batch)
+            lines, errors = finish(batch)
+            if errors:
+                lines = [line for index, line in enumerate(lines) if index not in errors]
+                batch.fail(errors, "serialise")
+            self._chunks(made.intake, pipeline, batch, lines)
+        for source, count in batch.counts().items():
+            ledger[InputKey(source, name, Term.ACCEPTED)] += count
+        for (source, term, reason), count in batch.outcome.removed.items():
+            ledger[InputKey(source, name, term, reason)] += count
+        self._letters(made.intake, name, pipeline, batch.outcome.rejected)
+        made.effects += batch.outcome.effects
+
+    def _chunks(self, intake: Intake, pipeline: Pipeline, batch: Batch, lines: list[bytes]) -> None:
+        if not lines:
+            return
+        ids = batch.ids()
+        places = {output: self._addresses(output, batch) for output in pipeline.outputs}
+        for output in pipeline.outputs:
+            intake.ledger[OutputKey(output, Term.ASSIGNED)] += len(lines)
+        high = [record.get("log_level") in _HIGH_LEVELS for record in batch.records]
+        whole = NewChunk(pipeline.name, NORMAL, ids, batch.times, batch.tags, lines, places)
+        intake.chunks += [part for priority in (NORMAL, HIGH) if (part := _of_priority(whole, high, priority))]
+
+    def _addresses(self, output: str, batch: Batch) -> list[str | None]:
+        return [*self._outputs[output].address(batch)]
+
+    def _letters(self, intake: Intake, name: str, pipeline: Pipeline | None, rejected: list[Rejected]) -> None:
+        now = self._clock.time_ns()
+        mask: Callable[[Record], Record] | None = pipeline.mask if pipeline else None
+        for each in rejected:
+            intake.letters.append(letters.of_the_way_in(each, name, mask, now))
+            intake.ledger[InputKey(each.origin.input, name, Term.DEAD_LETTERED, each.why)] += 1
+            intake.ledger[LetterKey(Term.DEAD_LETTERED, each.why)] += 1
+
+    def _progress(self, intake: Intake, progress: Progress) -> None:
+        intake.positions.update(progress.positions)
+        chunk = progress.chunk
+        if chunk is None:
+            return
+        if chunk.last:
+            intake.digests.append(chunk.digest)
+            if chunk.start:
+                intake.positions[_slice_key(chunk)] = None
+        else:
+            intake.positions[_slice_key(chunk)] = struct.pack(">Q", chunk.start)
+
+
+def _of_priority(whole: NewChunk, high: list[bool], priority: int) -> NewChunk | None:
+    """The part of a chunk that has this priority; None if nothing has."""
+    wanted = [index for index, is_high in enumerate(high) if is_high == bool(priority)]
+    if not wanted:
+        return None
+    if len(wanted) == len(high):
+        return replace(whole, priority=priority)
+    return NewChunk(
+        whole.pipeline,
+        priority,
+        [whole.ids[i] for i in wanted],
+        [whole.times[i] for i in wanted],
+        [whole.tags[i] for i in wanted],
+        [whole.lines[i] for i in wanted],
+        {output: [places[i] for i in wanted] for output, places in whole.destinations.items()},
+    )
+
+
+def _refuse_all(batch: Batch) -> Batch:
+    for index, tag in enumerate(batch.tags):
+        batch.reject(
+            Rejected(
+                tag,
+                batch.times[index],
+                batch.records[index],
+                batch.positions[index],
+                batch.origin(index),
+                f"no pipeline takes the tag {tag!r}: add it to a pipeline's match",
+                why=UNMATCHED,
+            )
+        )
+    empty = batch.select([])
+    empty.outcome = batch.outcome
+    return empty
+
+
+def _slice_key(chunk: ChunkSlice) -> str:
+    return f"chunk/{chunk.digest.hex()}"

@@ -1,0 +1,85 @@
+"""The daemon's own log: plain for a terminal, JSON otherwise, rate-limited so that trouble does not become a flood."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import Any
+
+import orjson
+
+from mcp_ingest.config.model import LogSettings
+from mcp_ingest.engine.lines import iso
+from mcp_ingest.metrics import LOG_SUPPRESSED, Metrics
+
+#: Lines of one kind (same logger, same text before its arguments) in one window of so many seconds.
+BURST, WINDOW = 10, 30.0
+
+
+class RateLimit(logging.Filter):
+    """Lets through `BURST` lines of a kind in a window; the next window's first says how many were held back."""
+
+    def __init__(self, metrics: Metrics | None = None) -> None:
+        super().__init__()
+        self._suppressed = metrics.counter(LOG_SUPPRESSED) if metrics else None
+        self._kinds: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether this line is written."""
+        now = time.monotonic()
+        key = (record.name, str(record.msg))
+        began, count = self._kinds.get(key, (now, 0))
+        if now - began > WINDOW:
+            if count > BURST:
+                record.msg = f"{record.msg} ({count - BURST} more lines like this were held back)"
+            began, count = now, 0
+        if len(self._kinds) > 1000:
+            self._kinds.clear()
+        self._kinds[key] = (began, count + 1)
+        if count < BURST:
+            return True
+        if self._suppressed:
+            self._suppressed.inc()
+        return False
+
+
+class PlainFormatter(logging.Formatter):
+    """`15:04:05 WARNING output elasticsearch: …`."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+
+
+class JsonFormatter(logging.Formatter):
+    """One object of the platform's schema for each line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        line: dict[str, Any] = {
+            "timestamp": iso(int(record.created * 1e9) // 1_000_000 * 1_000_000),
+            "service_name": "mcp-ingest",
+            "log_level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str).decode()
+
+
+def set_up(settings: LogSettings, metrics: Metrics) -> logging.Logger:
+    """The daemon's logger, writing where the settings say; replaces what an earlier call set up."""
+    handler: logging.Handler
+    handler = logging.FileHandler(settings.file) if settings.file else logging.StreamHandler(sys.stderr)
+    plain = settings.format == "plain" or (settings.format == "auto" and not settings.file and sys.stderr.isatty())
+    handler.setFormatter(PlainFormatter() if plain else JsonFormatter())
+    handler.addFilter(RateLimit(metrics))
+    logger = logging.getLogger("mcp_ingest")
+    for old in list(logger.handlers):
+        logger.removeHandler(old)
+        old.close()
+    logger.addHandler(handler)
+    logger.setLevel(settings.level.upper())
+    logger.propagate = False
+    return logger

@@ -1,0 +1,59 @@
+"""The metrics that are made at scrape time: the ledger and the state of the spool, true across restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from mcp_ingest import metrics
+from mcp_ingest.engine.daemon import Daemon
+from mcp_ingest.engine.status import age
+from mcp_ingest.spool.model import InputKey, OutputKey
+
+
+class SpoolCollector(Collector):
+    """Reads a running daemon; registered once in its registry."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+
+    def describe(self) -> list[Metric]:
+        """Nothing: what there is is known when it is collected."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """The families declared with `collected=True`."""
+        spool, now = self._daemon.spool, self._daemon.clock.time_ns()
+        ins, outs = _counter(metrics.INPUT_EVENTS), _counter(metrics.OUTPUT_EVENTS)
+        for key, count in spool.ledger().items():
+            if isinstance(key, InputKey):
+                ins.add_metric([key.input, key.pipeline, key.term, key.reason], count)
+            elif isinstance(key, OutputKey):
+                outs.add_metric([key.output, key.term, key.reason], count)
+        held, oldest = _gauge(metrics.OUTPUT_HELD), _gauge(metrics.OUTPUT_OLDEST)
+        for name in self._daemon.config.outputs:
+            owes = spool.held(name)
+            held.add_metric([name], owes.events)
+            oldest.add_metric([name], age(owes.oldest, now) or 0.0)
+        yield from (ins, outs, held, oldest)
+        usage = spool.usage()
+        for metric, value in (
+            (metrics.SPOOL_BYTES, usage.bytes),
+            (metrics.SPOOL_MAX_BYTES, usage.max_bytes),
+            (metrics.SPOOL_CHUNKS, usage.chunks),
+            (metrics.SPOOL_OLDEST, age(usage.oldest, now) or 0.0),
+            (metrics.DEAD_LETTERS, usage.dead_letters),
+        ):
+            family = _gauge(metric)
+            family.add_metric([], value)
+            yield family
+
+
+def _counter(metric: metrics.Metric) -> CounterMetricFamily:
+    return CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
+
+
+def _gauge(metric: metrics.Metric) -> GaugeMetricFamily:
+    return GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
