@@ -54,6 +54,7 @@ class Daemon:
         self._began = self.clock.monotonic()
         self._stop = asyncio.Event()
         self._fatal: BaseException | None = None
+        self._announce: Callable[[], Any] | None = None
         self.spool = Spool(config.spool, {o.name: o.type for o in config.outputs.values()}, self.clock, logger, metrics)
         self._inputs: dict[str, Input] = {}
         self._outputs: dict[str, Output] = {}
@@ -66,6 +67,7 @@ class Daemon:
 
         Raises IngestError when the spool or an input cannot be opened at all.
         """
+        self._announce = ready
         await self.spool.open()
         try:
             ingest = self._build()
@@ -74,9 +76,7 @@ class Daemon:
                 deliveries = [group.create_task(delivery.run()) for delivery in self._deliveries.values()]
                 sampler = group.create_task(self._sample())
                 inputs = [group.create_task(self._run_input(name, ingest)) for name in self._inputs]
-                announcer = group.create_task(self._announce(ready))
                 await self._stop.wait()
-                announcer.cancel()
                 ingest.wait_no_more()
                 for task in inputs:
                     task.cancel()
@@ -137,6 +137,9 @@ class Daemon:
 
     def _ready(self, name: str, where: str) -> None:
         self.listening[name] = where
+        if self._announce is not None and set(self.listening) == set(self.config.inputs):
+            self._announce()
+            self._announce = None
 
     async def _run_input(self, name: str, ingest: Ingest) -> None:
         """One input for as long as the daemon lives; one that cannot even start ends the daemon with its reason."""
@@ -154,12 +157,6 @@ class Daemon:
             if self._stop.is_set():
                 return
             await asyncio.sleep(pause(attempt))
-
-    async def _announce(self, ready: Callable[[], Any] | None) -> None:
-        while set(self.listening) != set(self.config.inputs):
-            await asyncio.sleep(0.005)
-        if ready is not None:
-            ready()
 
     async def _deliver_the_rest(self) -> None:
         """Wait until nothing is held that an output in good health could deliver, `GRACE` seconds at the most."""

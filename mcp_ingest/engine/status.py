@@ -31,9 +31,10 @@ def sums(ledger: Ledger, held: Mapping[str, int], kept: int) -> list[dict[str, A
             outs[key.output, key.term] += count
         else:
             letters[key.term] += count
-    made = []
-    for name in sorted({name for name, _ in ins}):
-        made.append(_sum(f"way in: {name}", _total(ins, name, _IN_LEFT), _total(ins, name, _IN_RIGHT)))
+    made = [
+        _sum(f"way in: {name}", _total(ins, name, _IN_LEFT), _total(ins, name, _IN_RIGHT))
+        for name in sorted({name for name, _ in ins})
+    ]
     for name in sorted({name for name, _ in outs} | set(held)):
         right = _total(outs, name, _OUT_RIGHT) + held.get(name, 0)
         made.append(_sum(f"output: {name}", _total(outs, name, _OUT_LEFT), right))

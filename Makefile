@@ -1,0 +1,32 @@
+# `make run` starts the daemon, `make test` runs the whole suite; both make their virtual environment first.
+PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(if $(shell $(p) -c 'import sys; 3 if sys.version_info >= (3, 11) else 1/0' 2>/dev/null && echo ok),$(p))) no-python-3.11-found)
+BIN := .venv/bin
+
+.PHONY: run test docs clean
+
+run: .venv/run
+	$(BIN)/mcp-ingest run
+
+test: .venv/dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest -m "not long"
+
+docs: .venv/dev
+	$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11)' || { echo "mcp-ingest needs Python 3.11 or newer: install it, or name it by make PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/run: .venv/bin/python pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+.venv/dev: .venv/bin/python pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ .venv/run
