@@ -1,0 +1,1 @@
+"""The tests, mirroring mcp_ingest file by file."""

@@ -1,0 +1,91 @@
+"""Delivery over TLS with a password; what is wrong with either is one clear line, and heals by itself."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from mcp_ingest.client.forward import ForwardSender
+from tests.integration.configurations import to_elasticsearch
+from tests.integration.daemon import Daemon, wait_until
+from tests.integration.servers import Elasticsearch
+
+ROLES = """\
+writer:
+  cluster: ["monitor", "manage_index_templates"]
+  indices:
+    - names: ["secured-*"]
+      privileges: ["auto_configure", "create_doc", "create_index"]
+"""
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    directory = tmp_path_factory.mktemp("authority")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(directory / "ca.pem"))
+    trustme.CA().cert_pem.write_to_path(str(directory / "stranger.pem"))
+    certificate = authority.issue_cert("127.0.0.1", "localhost")
+    certificate.private_key_pem.write_to_path(str(directory / "key.pem"))
+    chain = directory / "chain.pem"
+    chain.write_bytes(b"".join(pem.bytes() for pem in certificate.cert_chain_pems))
+    users = {"admin": ("admin-password", "superuser"), "shipper": ("right-password", "writer")}
+    server = Elasticsearch(
+        users=users, roles=ROLES, certificate=(directory / "key.pem", chain), authority=directory / "ca.pem"
+    )
+    try:
+        server.start()
+        yield server, directory
+    finally:
+        server.close()
+
+
+def _lines(daemon: Daemon, part: str) -> list[str]:
+    return [line for line in daemon.log.read_text().splitlines() if part in line]
+
+
+def test_a_wrong_password_parks_and_heals(tmp_path: Path, secured: tuple[Elasticsearch, Path]) -> None:
+    """401 is one line that names the user, the output is parked, and goes on once the password is right."""
+    server, directory = secured
+    server.set_password("shipper", "something-else")
+    time.sleep(2)
+    index = f"secured-{time.time_ns()}"
+    settings = {"username": "shipper", "password": "right-password", "ca_file": str(directory / "ca.pem")}
+    with Daemon(tmp_path, to_elasticsearch(server.url, index, **settings)) as daemon:
+        with ForwardSender("127.0.0.1", daemon.forward_port) as sender:
+            sender.send("mcp", [(0, {"message": "over TLS"})])
+        wait_until(lambda: "shipper" in (daemon.status()["outputs"]["elasticsearch"]["why"] or ""), what="the reason")
+        time.sleep(6)
+        assert len(_lines(daemon, "shipper")) == 1, daemon.log.read_text()
+        assert "right-password" not in daemon.log.read_text()
+        server.set_password("shipper", "right-password")
+        wait_until(lambda: server.count(index) == 1, 40, what="the event in Elasticsearch")
+        wait_until(daemon.drained)
+        assert daemon.status()["outputs"]["elasticsearch"]["state"] == "up"
+        daemon.assert_closed()
+
+
+def test_an_untrusted_certificate_parks_and_heals(tmp_path: Path, secured: tuple[Elasticsearch, Path]) -> None:
+    """A certificate of an unknown authority is one line that says so; with the right authority delivery goes on."""
+    server, directory = secured
+    index = f"secured-{time.time_ns()}"
+    authority = tmp_path / "ca.pem"
+    authority.write_bytes((directory / "stranger.pem").read_bytes())
+    settings = {"username": "shipper", "password": "right-password", "ca_file": str(authority)}
+    server.set_password("shipper", "right-password")
+    with Daemon(tmp_path, to_elasticsearch(server.url, index, **settings)) as daemon:
+        with ForwardSender("127.0.0.1", daemon.forward_port) as sender:
+            sender.send("mcp", [(0, {"message": "over TLS"})])
+        wait_until(
+            lambda: "certificate" in (daemon.status()["outputs"]["elasticsearch"]["why"] or ""), what="the reason"
+        )
+        time.sleep(6)
+        assert len(_lines(daemon, "certificate")) == 1, daemon.log.read_text()
+        authority.write_bytes((directory / "ca.pem").read_bytes())
+        wait_until(lambda: server.count(index) == 1, 40, what="the event in Elasticsearch")
+        wait_until(daemon.drained)
+        daemon.assert_closed()

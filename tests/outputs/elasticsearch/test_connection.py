@@ -1,0 +1,199 @@
+"""The way to the server: one answer, or one sentence that says why there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from pathlib import Path
+
+import pytest
+import trustme
+
+from mcp_ingest.outputs.elasticsearch.connection import Access, Answer, Connection
+from mcp_ingest.verdict import ParkAll, Unknown
+from tests.integration.servers import free_port
+from tests.outputs.elasticsearch.faults import http, peer
+
+
+async def ask(access: Access, seconds: float = 5.0) -> Answer | Unknown | ParkAll:
+    connection = Connection(access, seconds)
+    try:
+        return await connection.request("POST", "/_bulk", b"{}\n", {"content-type": "application/x-ndjson"})
+    finally:
+        await connection.close()
+
+
+async def test_an_answer_comes_back_as_it_is() -> None:
+    """Status, bytes and `Retry-After` pass untouched, whatever the media type."""
+    async with peer(lambda head: http(503, b"\xff not json", "retry-after: 7")) as server:
+        assert await ask(Access((server.url,))) == Answer(503, b"\xff not json", "7")
+    async with peer(lambda head: b"HTTP/1.1 200 OK\r\ncontent-type: image/png\r\n\r\nx") as server:
+        assert await ask(Access((server.url,))) == Answer(200, b"x")
+
+
+async def test_the_body_arrives_as_it_was_given() -> None:
+    """The transport adds nothing to it, and sends the plain media type that every version takes."""
+    async with peer(lambda head: http(200)) as server:
+        await ask(Access((server.url + "/prefix/",)))
+        head, body = server.asked[0]
+    assert body == b"{}\n"
+    assert head.startswith("POST /prefix/_bulk HTTP/1.1")
+    assert "application/x-ndjson\r\n" in head
+    assert "compatible-with" not in head
+
+
+@pytest.mark.parametrize(
+    ("access", "header", "login"),
+    [
+        ({}, None, "a request without credentials"),
+        ({"username": "bob", "password": "ü:x"}, "Basic Ym9iOsO8Ong=", "user bob"),
+        ({"api_key": "a2V5"}, "ApiKey a2V5", "the API key"),
+    ],
+)
+async def test_credentials_are_sent(access: dict[str, str], header: str | None, login: str) -> None:
+    """A user's or an API key's header goes with each request; a sentence names who asks, never the secret."""
+    async with peer(lambda head: http(200)) as server:
+        given = Access((server.url,), **access)  # type: ignore[arg-type]
+        await ask(given)
+    sent = [
+        line.split(": ")[1] for line in server.asked[0][0].split("\r\n") if line.lower().startswith("authorization")
+    ]
+    assert sent == ([header] if header else [])
+    assert given.login == login
+
+
+async def test_credentials_in_the_url_are_used_and_never_shown() -> None:
+    """`https://user:password@host` logs in; what we say of the server leaves them out."""
+    async with peer(lambda head: http(200)) as server:
+        access = Access((server.url.replace("//", "//bob:p%40ss@"),))
+        await ask(access)
+    assert "Basic Ym9iOnBAc3M=" in server.asked[0][0]
+    assert access.peer == f"Elasticsearch at {server.url}"
+    assert access.login == "user bob"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"", b"\x00\x01garbage", b"HTTP/1.1 200", http(200, b"{}", length=100), b"HTTP/1.1 999999 x\r\n\r\n",
+     b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\nabc",
+     b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+     b"HTTP/1.1 307 X\r\nlocation: http://[\r\n\r\n", b"HTTP/1.1 200 OK\r\nx: " + b"y" * 100_000 + b"\r\n\r\n"],
+)  # fmt: skip
+async def test_a_broken_answer_is_unknown(said: bytes) -> None:
+    """Garbage, nothing, half an answer, a redirect to nowhere: nobody knows what became of the request."""
+    async with peer(lambda head: said) as server:
+        found = await ask(Access((server.url,)))
+    assert isinstance(found, Unknown), found
+    assert server.url in found.why
+
+
+async def test_no_answer_ends_at_the_deadline() -> None:
+    """A peer that takes the request and says nothing costs `seconds` and no more."""
+    async with peer(lambda head: None) as server:
+        found = await ask(Access((server.url,)), seconds=0.2)
+    assert found == Unknown(f"Elasticsearch at {server.url} did not answer within 0.2 s")
+
+
+async def test_a_refused_connection_is_unknown_and_silent(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody listens: one sentence, and no line of log of the transport's own."""
+    caplog.set_level(logging.DEBUG)
+    found = await ask(Access((f"http://127.0.0.1:{free_port()}",)))
+    assert isinstance(found, Unknown)
+    assert "cannot be reached" in found.why
+    assert not [record for record in caplog.records if record.name.startswith("elastic_transport")]
+
+
+async def test_one_of_two_hosts_is_enough() -> None:
+    """A node that is away is passed over: after its failure requests go to the other."""
+    async with peer(lambda head: http(200, b"{}")) as server:
+        connection = Connection(Access((f"http://127.0.0.1:{free_port()}", server.url)), 5.0)
+        answers = [await connection.request("GET", "/") for _ in range(4)]
+        await connection.close()
+    assert sum(isinstance(answer, Answer) for answer in answers) >= 3
+
+
+# --- TLS ---
+
+
+def _server_context(authority: trustme.CA, name: str = "127.0.0.1") -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(name).configure_cert(context)
+    return context
+
+
+async def test_an_untrusted_certificate_parks_and_heals(tmp_path: Path) -> None:
+    """One sentence with the hint, then success by itself once the right authority stands in `ca_file`."""
+    authority, other, file = trustme.CA(), trustme.CA(), tmp_path / "ca.pem"
+    other.cert_pem.write_to_path(str(file))
+    async with peer(lambda head: http(200, b"{}"), _server_context(authority)) as server:
+        unset = await ask(Access((server.url,)))
+        assert isinstance(unset, ParkAll)
+        assert unset.why.startswith(f"the certificate of Elasticsearch at {server.url} is not trusted: ")
+        assert unset.why.endswith("; set ca_file")
+        connection = Connection(Access((server.url,), ca_file=str(file)), 5.0)
+        wrong = await connection.request("GET", "/")
+        assert isinstance(wrong, ParkAll)
+        assert wrong.why.endswith(f"; ca_file is {file}")
+        authority.cert_pem.write_to_path(str(file))
+        await connection.request("GET", "/")  # still with what was read before; now it is read anew
+        assert await connection.request("GET", "/") == Answer(200, b"{}")
+        await connection.close()
+        assert await ask(Access((server.url,), verify=False)) == Answer(200, b"{}")
+
+
+async def test_a_certificate_for_another_name_parks(tmp_path: Path) -> None:
+    """The sentence says that the name does not fit, and does not send the reader to `ca_file`."""
+    authority, file = trustme.CA(), tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(file))
+    async with peer(lambda head: http(200), _server_context(authority, "example.org")) as server:
+        found = await ask(Access((server.url,), ca_file=str(file)))
+    assert isinstance(found, ParkAll)
+    assert "is not trusted" in found.why
+    assert "ca_file" not in found.why
+
+
+async def test_a_server_without_tls_parks() -> None:
+    """`https` towards a plain port is a sentence about TLS."""
+
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(http(400))
+        writer.close()
+
+    server = await asyncio.start_server(plain, "127.0.0.1", 0)
+    async with server:
+        found = await ask(Access((f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}",)))
+    assert isinstance(found, ParkAll)
+    assert "do not agree on TLS" in found.why
+
+
+async def test_a_certificate_file_that_cannot_be_read_parks(tmp_path: Path) -> None:
+    """A missing or damaged file is a sentence, and is taken as soon as it is good."""
+    authority, file = trustme.CA(), tmp_path / "ca.pem"
+    async with peer(lambda head: http(200, b"{}"), _server_context(authority)) as server:
+        connection = Connection(Access((server.url,), ca_file=str(file)), 5.0)
+        for content in (None, b"garbage"):
+            if content is not None:
+                file.write_bytes(content)
+            found = await connection.request("GET", "/")
+            assert isinstance(found, ParkAll)
+            assert "a certificate file cannot be read" in found.why
+        authority.cert_pem.write_to_path(str(file))
+        assert await connection.request("GET", "/") == Answer(200, b"{}")
+        await connection.close()
+
+
+async def test_the_client_certificate_is_shown(tmp_path: Path) -> None:
+    """A server that asks for a certificate gets ours."""
+    authority, ours = trustme.CA(), tmp_path / "ours.pem"
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    authority.issue_cert("ingest").private_key_and_cert_chain_pem.write_to_path(str(ours))
+    context = _server_context(authority)
+    context.verify_mode = ssl.CERT_REQUIRED
+    authority.configure_trust(context)
+    async with peer(lambda head: http(200, b"{}"), context) as server:
+        access = Access((server.url,), ca_file=str(tmp_path / "ca.pem"))
+        assert isinstance(await ask(access), Unknown | ParkAll)
+        access = Access((server.url,), ca_file=str(tmp_path / "ca.pem"), client_certificate=str(ours))
+        assert await ask(access) == Answer(200, b"{}")
