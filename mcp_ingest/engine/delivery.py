@@ -110,7 +110,7 @@ class Delivery:
         """Wake the loop whenever something was committed."""
         seen = self._account.cursor
         while True:
-            seen = await self._spool.news(seen)
+            seen = await self._spool.news(self.name, seen)
             self._wake.set()
 
     async def _next(self) -> list[Work]:

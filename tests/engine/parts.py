@@ -1,0 +1,93 @@
+"""Parts that the engine's tests share: a real spool, and outputs that answer what a test says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+
+from mcp_ingest.component import Output
+from mcp_ingest.context import Context, SystemClock
+from mcp_ingest.engine.delivery import Delivery
+from mcp_ingest.event import Batch, Term
+from mcp_ingest.metrics import Metrics
+from mcp_ingest.spool import Spool
+from mcp_ingest.spool.model import Intake, NewChunk, OutputKey, SpoolSettings
+from mcp_ingest.verdict import AllDelivered, Request, Verdicts
+
+LOG = logging.getLogger("test")
+
+
+class Scripted(Output):
+    """Answers each request with the next of `answers` (a value or a function of the request), then delivers all.
+
+    `stored` are the lines by id that were answered as delivered, `requests` the number of events of each request.
+    """
+
+    def __init__(self, *answers: Verdicts | Callable[[Request], Verdicts]) -> None:
+        super().__init__(None, Context())
+        self.answers = list(answers)
+        self.stored: dict[str, bytes] = {}
+        self.doubles = 0
+        self.requests: list[int] = []
+
+    def address(self, batch: Batch) -> list[str]:
+        return ["index"] * len(batch)
+
+    async def write(self, request: Request) -> Verdicts:
+        await asyncio.sleep(0)
+        self.requests.append(request.count)
+        answer = self.answers.pop(0) if self.answers else AllDelivered()
+        if callable(answer):
+            answer = answer(request)
+        if isinstance(answer, AllDelivered):
+            self.store(request)
+        return answer
+
+    def store(self, request: Request) -> None:
+        for part in request.parts:
+            for event_id, line in zip(part.ids, part.lines, strict=True):
+                self.doubles += event_id in self.stored
+                self.stored[event_id] = line
+
+
+@contextlib.asynccontextmanager
+async def spool_in(directory: Path, outputs: Mapping[str, str] | None = None) -> AsyncIterator[Spool]:
+    """A real spool in a folder, open for the length of a block."""
+    settings = SpoolSettings(directory=str(directory))
+    spool = Spool(settings, outputs or {"out": "scripted"}, SystemClock(), LOG, Metrics())
+    await spool.open()
+    try:
+        yield spool
+    finally:
+        await spool.close()
+
+
+def intake(*ids: str, output: str = "out", destination: str = "index", line: bytes = b'{"n":1}') -> Intake:
+    """An intake of one chunk with these events (ids are made 28 characters long)."""
+    full = [event_id.ljust(28, "-") for event_id in ids]
+    count = len(full)
+    chunk = NewChunk("p", 0, full, [1] * count, ["t"] * count, [line] * count, {output: [destination] * count})
+    return Intake(chunks=[chunk], ledger=Counter({OutputKey(output, Term.ASSIGNED): count}))
+
+
+@contextlib.asynccontextmanager
+async def delivering(spool: Spool, output: Output, name: str = "out") -> AsyncIterator[Delivery]:
+    """A delivery loop at work for the length of a block."""
+    delivery = Delivery(name, output, spool, SystemClock(), Metrics(), LOG)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(delivery.run())
+        try:
+            yield delivery
+        finally:
+            task.cancel()
+
+
+async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait until the condition holds; TimeoutError if it does not in time."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110  any condition, not an event of ours
+            await asyncio.sleep(0.005)

@@ -1,0 +1,270 @@
+"""The delivery loop does what the verdicts say, over a real spool."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from mcp_ingest.engine import delivery as module
+from mcp_ingest.engine.status import sums
+from mcp_ingest.event import Batch, Term
+from mcp_ingest.spool import Spool
+from mcp_ingest.spool.model import OutputKey
+from mcp_ingest.verdict import (
+    DELIVERED,
+    DUPLICATE,
+    AllDelivered,
+    Each,
+    Malformed,
+    Park,
+    ParkAll,
+    Refused,
+    Request,
+    Retry,
+    TooLarge,
+    Unknown,
+    Verdicts,
+)
+from tests.engine.parts import Scripted, delivering, intake, spool_in, until
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "pause", lambda attempt, asked=None: 0.02)
+    monkeypatch.setattr(module, "PARKED", 0.05)
+
+
+def _drained(spool: Spool) -> bool:
+    return spool.held("out").events == 0 and spool.usage().chunks == 0
+
+
+def _counts(spool: Spool) -> dict[Term, int]:
+    return {key.term: count for key, count in spool.ledger().items() if isinstance(key, OutputKey)}
+
+
+def _assert_closed(spool: Spool) -> None:
+    rows = sums(spool.ledger(), {"out": spool.held("out").events}, spool.usage().dead_letters)
+    assert all(row["closed"] for row in rows), rows
+
+
+async def test_many_small_commits_become_few_requests(tmp_path: Path) -> None:
+    """What waits goes across chunks into one request, and chunks go once they are delivered."""
+    output = Scripted()
+    async with spool_in(tmp_path) as spool:
+        for number in range(200):
+            await spool.commit(intake(f"id{number}"))
+        async with delivering(spool, output):
+            await until(lambda: _drained(spool))
+        _assert_closed(spool)
+    assert len(output.stored) == 200
+    assert not output.doubles
+    assert len(output.requests) <= 4
+
+
+async def test_only_the_retryable_events_are_sent_again(tmp_path: Path) -> None:
+    """Of a mixed answer the delivered are counted, the 429 comes again alone, the refused is a dead letter."""
+    answer = Each([DELIVERED, Retry("429 busy"), Refused("no such type", kind="mapping"), DUPLICATE])
+    output = Scripted(answer)
+    async with spool_in(tmp_path) as spool:
+        await spool.commit(intake("a", "b", "c", "d"))
+        async with delivering(spool, output):
+            await until(lambda: _drained(spool))
+        assert _counts(spool) == {Term.ASSIGNED: 4, Term.DELIVERED: 2, Term.DUPLICATE: 1, Term.DEAD_LETTERED: 1}
+        (letter,) = await spool.letters(10)
+        assert (letter.reason, letter.kind, letter.output) == ("no such type", "mapping", "out")
+        assert letter.event_id.startswith("c")
+        _assert_closed(spool)
+    assert output.requests == [4, 1]
+    assert [event_id[0] for event_id in output.stored] == ["b"]
+
+
+async def test_an_unknown_result_is_sent_again_with_the_same_ids(tmp_path: Path) -> None:
+    """After a timeout or a cut answer the same request comes again, and nothing is counted before."""
+    output = Scripted(Unknown("reset"), Unknown("reset"))
+    async with spool_in(tmp_path) as spool:
+        await spool.commit(intake("a", "b"))
+        async with delivering(spool, output) as delivery:
+            await until(lambda: delivery.state == "waiting")
+            assert delivery.why == "reset"
+            await until(lambda: _drained(spool))
+            assert delivery.state == "up"
+        _assert_closed(spool)
+    assert output.requests == [2, 2, 2]
+
+
+async def test_a_request_has_a_deadline(tmp_path: Path) -> None:
+    """An output that never answers is given up after its deadline, and asked again."""
+
+    class Hanging(Scripted):
+        deadline = 0.05
+
+        async def write(self, request: Request) -> Verdicts:
+            if not self.requests:
+                self.requests.append(request.count)
+                await asyncio.Event().wait()
+            return await super().write(request)
+
+    output = Hanging()
+    async with spool_in(tmp_path) as spool:
+        await spool.commit(intake("a"))
+        async with delivering(spool, output):
+            await until(lambda: _drained(spool))
+    assert output.requests == [1, 1]
+
+
+async def test_too_large_is_halved_until_the_guilty_one_is_alone(tmp_path: Path) -> None:
+    """A 413 halves the request; an event too large by itself is a dead letter, the others arrive."""
+
+    def strict(request: Request) -> Verdicts:
+        if any(event_id.startswith("big") for part in request.parts for event_id in part.ids):
+            return TooLarge("413")
+        output.store(request)
+        return Each([DELIVERED] * request.count)
+
+    output = Scripted(*[strict] * 50)
+    async with spool_in(tmp_path) as spool:
+        for group in ("abc", "def", "gh"):
+            await spool.commit(intake(*group))
+        await spool.commit(intake("big", "i"))
+        async with delivering(spool, output):
+            await until(lambda: _drained(spool))
+        assert _counts(spool)[Term.DEAD_LETTERED] == 1
+        assert (await spool.letters(10))[0].event_id.startswith("big")
+        _assert_closed(spool)
+    assert sorted(event_id[0] for event_id in output.stored) == list("abcdefghi")
+    assert not output.doubles
+
+
+async def test_a_malformed_request_is_bisected(tmp_path: Path) -> None:
+    """A body refused whole is cut until the event that spoils it is alone."""
+
+    def strict(request: Request) -> Verdicts:
+        ids = [event_id for part in request.parts for event_id in part.ids]
+        if any(event_id.startswith("e") for event_id in ids):
+            return Malformed("bad line")
+        output.store(request)
+        return Each([DELIVERED] * request.count)
+
+    output = Scripted(*[strict] * 50)
+    async with spool_in(tmp_path) as spool:
+        await spool.commit(intake(*"abcdefgh"))
+        async with delivering(spool, output):
+            await until(lambda: _drained(spool))
+        assert (await spool.letters(10))[0].kind == "malformed"
+        _assert_closed(spool)
+    assert sorted(event_id[0] for event_id in output.stored) == list("abcdfgh")
+
+
+async def test_a_refused_field_is_moved_aside_once(tmp_path: Path) -> None:
+    """A mapping conflict gets one repair on the copy that is sent; what is refused again is a dead letter."""
+    refused = Refused("mapper_parsing", field="n")
+    output = Scripted(Each([refused]))
+    async with spool_in(tmp_path) as spool:
+        await spool.commit(intake("a"))
+        async with delivering(spool, output):
+            await until(lambda: _drained(spool))
+        assert output.stored["a".ljust(28, "-")] == b'{"conflict.n":"1"}'
+        output.answers = [Each([refused]), Each([Refused("still", field="conflict.n")])]
+        await spool.commit(intake("b"))
+        async with delivering(spool, output):
+            await until(lambda: _drained(spool))
+        (letter,) = await spool.letters(10)
+        assert letter.record == b'{"n":1}'
+        _assert_closed(spool)
+
+
+async def test_a_parked_destination_holds_up_no_other(tmp_path: Path) -> None:
+    """While one index takes nothing the others go on; it is tried again by itself, and at a restart."""
+    blocked = True
+
+    class Blocking(Scripted):
+        def address(self, batch: Batch) -> list[str]:
+            raise AssertionError("destinations are settled at commit time")
+
+        async def write(self, request: Request) -> Verdicts:
+            self.requests.append(request.count)
+            places = [place for part in request.parts for place in part.destinations]
+            ids = [event_id for part in request.parts for event_id in part.ids]
+            verdicts = [Park("index blocked") if place == "shut" and blocked else DELIVERED for place in places]
+            self.stored |= {i: b"" for i, verdict in zip(ids, verdicts, strict=True) if verdict is DELIVERED}
+            return Each(list(verdicts))
+
+    output = Blocking()
+    async with spool_in(tmp_path) as spool:
+        for number in range(20):
+            await spool.commit(intake(f"shut{number}", destination="shut"))
+            await spool.commit(intake(f"open{number}", destination="open"))
+        async with delivering(spool, output):
+            await until(lambda: len(output.stored) == 20)
+            await until(lambda: spool.held("out").events == 20)
+        assert spool.usage().chunks == 20
+        _assert_closed(spool)
+    async with spool_in(tmp_path) as spool:
+        async with delivering(spool, output):
+            await until(lambda: len(output.requests) > 2)
+            blocked = False
+            await until(lambda: _drained(spool))
+        assert len(output.stored) == 40
+        _assert_closed(spool)
+
+
+async def test_park_all_waits_and_heals(tmp_path: Path) -> None:
+    """Wrong credentials park the output with their reason; it heals by itself."""
+    output = Scripted(ParkAll("401 refused"), ParkAll("401 refused"))
+    async with spool_in(tmp_path) as spool:
+        await spool.commit(intake("a"))
+        async with delivering(spool, output) as delivery:
+            await until(lambda: delivery.state == "parked")
+            assert delivery.why == "401 refused"
+            await until(lambda: _drained(spool))
+            assert (delivery.state, delivery.why) == ("up", "")
+
+
+async def test_what_was_not_delivered_is_delivered_at_the_next_start(tmp_path: Path) -> None:
+    """A stop in the middle of a request loses nothing; a retry's pending row survives it, too."""
+    output = Scripted(Each([DELIVERED, Retry("later", after=60), DELIVERED]), Unknown("gone", after=60))
+    async with spool_in(tmp_path) as spool:
+        await spool.commit(intake("a", "b", "c"))
+        async with delivering(spool, output):
+            await until(lambda: spool.held("out").events == 1)
+            await spool.commit(intake("d"))
+            await until(lambda: len(output.requests) >= 2)
+    async with spool_in(tmp_path) as spool:
+        assert spool.held("out").events in (1, 2)
+        async with delivering(spool, output):
+            await until(lambda: _drained(spool))
+        assert _counts(spool) == {Term.ASSIGNED: 4, Term.DELIVERED: 4}
+        _assert_closed(spool)
+
+
+async def test_whole_chunks_are_never_cut(tmp_path: Path) -> None:
+    """An output that replaces by chunk gets whole chunks, even above its request size."""
+
+    class Whole(Scripted):
+        whole_chunks = True
+        max_request_bytes = 10
+        max_request_events = 3
+
+    output = Whole()
+    async with spool_in(tmp_path) as spool:
+        await spool.commit(intake(*"abcde"))
+        await spool.commit(intake(*"fg"))
+        async with delivering(spool, output):
+            await until(lambda: _drained(spool))
+    assert sorted(output.requests) == [2, 5]
+
+
+async def test_a_fault_in_an_output_costs_nothing(tmp_path: Path) -> None:
+    """An exception that an output should not have raised is a retry, not a loss."""
+
+    def broken(request: Request) -> Verdicts:
+        raise RuntimeError("bug")
+
+    output = Scripted(broken, AllDelivered())
+    async with spool_in(tmp_path) as spool:
+        await spool.commit(intake("a"))
+        async with delivering(spool, output):
+            await until(lambda: _drained(spool))
+    assert len(output.stored) == 1

@@ -1,0 +1,93 @@
+"""A pipeline, and the event that fails in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from mcp_ingest.component import Stage, StageSettings, for_each_event
+from mcp_ingest.context import Context
+from mcp_ingest.engine.pipeline import Pipeline
+from mcp_ingest.errors import StageError
+from mcp_ingest.event import Batch, Event, Origin, Term
+
+
+class _Whole(Stage):
+    """Fails on the batch when any event is bad: the engine has to find which."""
+
+    def apply(self, batch: Batch) -> Batch:
+        if any(record.get("bad") for record in batch.records):
+            raise ValueError("bad event")
+        for record in batch.records:
+            record["seen"] = True
+        return batch
+
+
+class _Each(Stage):
+    """The same, as a function of one event."""
+
+    @for_each_event
+    def apply(self, event: Event) -> None:
+        if event.record.get("bad"):
+            raise StageError("bad event")
+        event.record["seen"] = True
+
+
+class _Filter(Stage):
+    def apply(self, batch: Batch) -> Batch:
+        batch.outcome.effects.append(lambda: None)
+        return batch.keep([not record.get("noise") for record in batch.records], Term.FILTERED, "noise")
+
+
+def _batch(*records: dict[str, Any]) -> Batch:
+    half = len(records) // 2
+    origins = [Origin("one", "A" * 20, 1), Origin("two", "B" * 20, 1)]
+    count = len(records)
+    return Batch(["t"] * count, [0] * count, list(records), list(range(count)), origins, [half, count])
+
+
+def _stage(kind: type[Stage], on_error: Any = "dead_letter") -> Stage:
+    return kind(StageSettings(on_error=on_error), Context("stage"))
+
+
+@pytest.mark.parametrize("kind", [_Whole, _Each])
+def test_the_bad_event_alone_is_a_dead_letter(kind: type[Stage]) -> None:
+    """Its neighbours go on, it keeps its record and has its reason and its origin."""
+    batch = _batch({"n": 0}, {"n": 1, "bad": True}, {"n": 2}, {"n": 3})
+    result = Pipeline("p", [_stage(kind)], []).run(batch)
+    assert [record["n"] for record in result.records] == [0, 2, 3]
+    assert all(record["seen"] for record in result.records)
+    assert result.positions == [0, 2, 3]
+    assert result.counts() == Counter(one=1, two=2)
+    (rejected,) = result.outcome.rejected
+    assert rejected.record == {"n": 1, "bad": True}
+    assert "bad event" in rejected.reason
+    assert rejected.origin.input == "one"
+
+
+@pytest.mark.parametrize("kind", [_Whole, _Each])
+def test_keep_notes_the_error(kind: type[Stage]) -> None:
+    """With `on_error: keep` the event goes on as it was, with `pipeline_error`."""
+    result = Pipeline("p", [_stage(kind, "keep")], []).run(_batch({"bad": True}, {}))
+    assert "bad event" in result.records[0]["pipeline_error"]
+    assert "seen" not in result.records[0]
+    assert not result.outcome.rejected
+
+
+@pytest.mark.parametrize("kind", [_Whole, _Each])
+def test_drop_is_counted(kind: type[Stage]) -> None:
+    """With `on_error: drop` the event is gone and in the ledger."""
+    result = Pipeline("p", [_stage(kind, "drop")], []).run(_batch({"bad": True}, {}))
+    assert result.outcome.removed == {("one", Term.DROPPED, "stage: on_error"): 1}
+
+
+def test_what_stages_take_out_adds_up() -> None:
+    """Outcomes of several stages are all there behind the last, each effect once."""
+    batch = _batch({"noise": 1}, {"bad": 1}, {}, {"noise": 1})
+    result = Pipeline("p", [_stage(_Filter), _stage(_Whole), _stage(_Filter)], []).run(batch)
+    assert len(result) == 1
+    assert result.outcome.removed == {("one", Term.FILTERED, "noise"): 1, ("two", Term.FILTERED, "noise"): 1}
+    assert len(result.outcome.rejected) == 1
+    assert len(result.outcome.effects) == 2
