@@ -84,8 +84,22 @@ OUTPUT_UP = Metric(
     "mcp_ingest_output_up", "gauge", "1 while the output's last request was answered, else 0.", ("output",)
 )
 REDACTIONS = Metric("mcp_ingest_redactions", "counter", "Values masked, by rule.", ("pipeline", "rule"))
+TAIL_FILES = Metric("mcp_ingest_tail_files", "gauge", "Files that are followed.", ("input",))
+TAIL_UNREAD_BYTES = Metric(
+    "mcp_ingest_tail_unread_bytes", "gauge", "Bytes in followed files, as of the last scan, not read yet.", ("input",)
+)
 LOG_SUPPRESSED = Metric(
     "mcp_ingest_log_suppressed_lines", "counter", "Lines of our own log that the rate limit held back."
+)
+
+UNUSABLE_TIMESTAMPS = Metric(
+    "mcp_ingest_unusable_timestamps",
+    "counter",
+    "Events whose `timestamp` was no time: the protocol's serves, the original is kept.",
+    ("stage",),
+)
+FLAGGED_FIELDS = Metric(
+    "mcp_ingest_flagged_fields", "counter", "Fields that `validate` filled in, moved or missed.", ("stage", "field")
 )
 
 
