@@ -1,0 +1,161 @@
+"""What an event is in the index: the same meaning of every field as in our Elasticsearch template.
+
+`message` is text (words, lower case), known fields have their type, `metadata.*` are keywords, and whatever else an
+event carries is a keyword or a number by its name. To be small and quick whatever names come along, keywords
+without a field of their own share one (`terms`), as Elasticsearch's `flattened` does: `name NUL value`. Which fields
+an event has stands in `names`, as Elasticsearch's `_field_names`. The event itself is kept whole, as its line.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from tantivy import Document, Filter, Schema, SchemaBuilder, TextAnalyzer, TextAnalyzerBuilder, Tokenizer
+
+from mcp_ingest.codecs.names import FLAT_FIELDS
+
+#: Keywords with few values: a field of their own with a column, for histograms and tables.
+OWN_KEYWORDS = ("service_name", "service_version", "log_level", "operation", "tag")
+KEYWORDS = frozenset({name for name, kind in FLAT_FIELDS.items() if kind == "keyword"} | {"tag"})
+NUMBERS = tuple(name for name, kind in FLAT_FIELDS.items() if kind in ("number", "integer"))
+#: Both are the time of the event, which has a column of its own, in nanoseconds.
+TIMES = ("@timestamp", "timestamp")
+TEXT = "message"
+MAP = "metadata"
+
+#: As in the template (`ignore_above`): a longer keyword is kept, but not searchable.
+MAX_KEYWORD = 1024
+#: As Elasticsearch's limits for depth and fields: what lies beyond is kept, but not searchable.
+MAX_DEPTH = 20
+MAX_LEAVES = 1000
+
+SEPARATOR = "\x00"
+WORDS = "words"
+
+#: Words as Lucene's standard tokenizer finds them (Unicode TR 29): single Han and Hiragana signs, runs of
+#: Katakana, letters and digits joined by `_`, by `.`, `:` and `'` between letters, by `.`, `,`, `;` between digits.
+_WORD = (
+    r"[\p{Han}\p{Hiragana}]|[\p{Katakana}ー]+"
+    r"|[\p{L}\p{N}\p{M}_]+(?:[.'’:·]\p{L}[\p{L}\p{N}\p{M}_]*|[.,;'’]\p{N}[\p{L}\p{N}\p{M}_]*)*"
+)
+
+
+@functools.cache
+def analyzer() -> TextAnalyzer:
+    """How `message` becomes words; no word is too long for it."""
+    return TextAnalyzerBuilder(Tokenizer.regex(_WORD)).filter(Filter.lowercase()).build()
+
+
+@functools.cache
+def schema() -> Schema:
+    """The fields of the index."""
+    builder = SchemaBuilder()
+    for name in ("chunk", "terms", "names"):
+        builder.add_text_field(name, tokenizer_name="raw", index_option="basic")
+    builder.add_text_field("id", stored=True, tokenizer_name="raw", index_option="basic")
+    builder.add_integer_field("time", fast=True)
+    builder.add_text_field(TEXT, tokenizer_name=WORDS, index_option="position")
+    for name in OWN_KEYWORDS:
+        builder.add_text_field(name, fast=True, tokenizer_name="raw", index_option="basic")
+    for name in NUMBERS:
+        builder.add_float_field(name, fast=True)
+    builder.add_json_field("numbers", fast=True, tokenizer_name="raw", index_option="basic")
+    builder.add_bytes_field("line", stored=True)
+    return builder.build()
+
+
+@functools.lru_cache(maxsize=10_000)
+def number_key(path: str) -> str:
+    """The key of a number in the JSON field `numbers`: letters and digits only, so that it needs no escaping."""
+    return path if re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", path) else "0" + path.encode().hex()
+
+
+def document(record: dict[str, Any], chunk: str, event_id: str, time: int, line: bytes) -> Document:
+    """An event as the index takes it."""
+    made = Document()
+    made.add_text("chunk", chunk)
+    made.add_text("id", event_id)
+    made.add_integer("time", time)
+    made.add_bytes("line", line)
+    names: set[str] = set()
+    numbers: dict[str, list[float]] = {}
+    for path, value in leaves(record):
+        if path in TIMES:
+            continue
+        if path == TEXT:
+            made.add_text(TEXT, keyword(value))
+            names.add(TEXT)
+        elif path in NUMBERS:
+            if (number := as_number(value)) is not None:
+                made.add_float(path, number)
+        elif type(value) in (int, float) and path not in KEYWORDS and not path.startswith("metadata."):
+            if math.isfinite(number := float(value)):
+                numbers.setdefault(number_key(path), []).append(number)
+                names.add(path)
+        elif len(text := value if type(value) is str else keyword(value)) <= MAX_KEYWORD:
+            if path in OWN_KEYWORDS:
+                made.add_text(path, text)
+            else:
+                made.add_text("terms", f"{path}{SEPARATOR}{text}")
+                names.add(path)
+    if type(record.get(MAP)) is dict and any(name.startswith("metadata.") for name in names):
+        names.add(MAP)
+    for name in names:
+        made.add_text("names", name)
+    if numbers:
+        made.add_json("numbers", numbers)
+    return made
+
+
+def leaves(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Every string, number and boolean with its path: keys joined by dots, lists as several values."""
+    budget = MAX_LEAVES
+    for path, value in record.items():
+        if type(value) is str:
+            yield path, value
+        elif type(value) in (dict, list):
+            for leaf in _nested(path, value, MAX_DEPTH):
+                yield leaf
+                budget -= 1
+                if budget <= 0:
+                    return
+        elif value is not None:
+            yield path, value
+        budget -= 1
+        if budget <= 0:
+            return
+
+
+def _nested(path: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
+    if value is None or depth == 0:
+        return
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _nested(f"{path}.{key}", inner, depth - 1)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _nested(path, inner, depth - 1)
+    else:
+        yield path, value
+
+
+def keyword(value: Any) -> str:
+    """A value as Elasticsearch's `keyword` has it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+def as_number(value: Any) -> float | None:
+    """A value as a number field takes it: numbers and strings that say one; None is ignored as malformed."""
+    if isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
