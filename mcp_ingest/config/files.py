@@ -39,10 +39,12 @@ class Files:
         except UnicodeDecodeError:
             self.missing(start, "is not UTF-8")
             return
-        root = parse(text, str(path), self.variables, self.missing)
+        root = parse(text, str(path), self.variables, self.report)
         if isinstance(root, Mapping):
             for entry in root.entries.values():
                 self.section(entry, path)
+        elif root is not None and is_broken(root):
+            self.incomplete = True
         elif root is not None and not is_empty(root):
             self.report(root.place, f"must be a mapping of {', '.join(SECTIONS)}")
 
@@ -80,6 +82,7 @@ class Files:
         """Read the files that the patterns name, relative to the file that includes, in the order of their names."""
         for item in node.items if isinstance(node, Sequence) else [node]:
             if is_empty(item) or is_broken(item):
+                self.incomplete |= is_broken(item)
                 continue
             if not isinstance(item, Scalar) or not isinstance(item.value, str):
                 self.report(item.place, "`include` takes paths of files, `*` in them is allowed")

@@ -105,7 +105,7 @@ def plain(node: Node) -> Any:
 
 
 def parse(text: str, file: str, variables: Variables | None, report: Report) -> Node | None:
-    """The tree of a file; None where it is empty or not YAML, which is reported.
+    """The tree of a file; None where it is empty, a broken scalar where it is not YAML, which is reported.
 
     Without `variables` a `${` in it is just text.
     """
@@ -115,11 +115,12 @@ def parse(text: str, file: str, variables: Variables | None, report: Report) -> 
         mark = error.problem_mark or error.context_mark
         place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file, 1, 1)
         report(place, _syntax(error, text, place))
-        return None
+        return Scalar(place, None, broken=True)
     except yaml.YAMLError as error:  # a character that YAML does not allow
         line = text.count("\n", 0, getattr(error, "position", 0)) + 1
-        report(Place(file, line, 1), f"not YAML: {getattr(error, 'reason', error)}")
-        return None
+        place = Place(file, line, 1)
+        report(place, f"not YAML: {getattr(error, 'reason', error)}")
+        return Scalar(place, None, broken=True)
     return None if root is None else _Builder(file, variables, report).build(root)
 
 
