@@ -17,10 +17,10 @@ from mcp_ingest.errors import DecodeError
 #: Keeps the answer small; without `status` the list would shrink and the positions would be lost.
 FILTER_PATH = "took,errors,items.*.status,items.*.error,items.*._index,items.*.failure_store"
 _LONGEST_TEXT = 500
-#: What follows these words in a reason is the document itself.
+#: What follows these words in a reason is the document itself, or what the reader knows.
 _ECHOES = (
     " in document with id ", " Preview of field's value", "\n at [Source", " For input string:", " Numeric value (",
-    " failed to parse date field [",
+    " failed to parse date field [", " for REST request [",
 )  # fmt: skip
 
 

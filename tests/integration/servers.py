@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+import trustme
 
 ELASTICSEARCH = "org.elasticsearch.distribution.integ-test-zip:elasticsearch:8.19.21:zip"
 UNPACK = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:unpack"
@@ -287,3 +288,31 @@ def _hashed(password: str) -> str:
     salt = os.urandom(32)
     digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, 10000, 32)
     return f"{{PBKDF2}}10000${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
+
+
+# --- with TLS and a password -------------------------------------------------------------------------------
+
+#: A role that may write logs and nothing else: not even look at templates.
+WRITER = """\
+writer:
+  cluster: []
+  indices:
+    - names: ["*"]
+      privileges: ["create_doc", "auto_configure", "create_index"]
+"""
+
+
+def secured(directory: Path, settings: Sequence[str] = ()) -> Elasticsearch:
+    """A node with TLS and two users, `admin` (password `admin-password`) and `writer` (`writer-password`).
+
+    `directory` gets `ca.pem`, its authority, and `stranger.pem`, one that it has nothing to do with.
+    """
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(directory / "ca.pem"))
+    trustme.CA().cert_pem.write_to_path(str(directory / "stranger.pem"))
+    certificate = authority.issue_cert("127.0.0.1", "localhost")
+    key, chain = directory / "key.pem", directory / "chain.pem"
+    certificate.private_key_pem.write_to_path(str(key))
+    chain.write_bytes(b"".join(pem.bytes() for pem in certificate.cert_chain_pems))
+    users = {"admin": ("admin-password", "superuser"), "writer": ("writer-password", "writer")}
+    return Elasticsearch(settings, users, WRITER, (key, chain), directory / "ca.pem")

@@ -25,7 +25,7 @@ _TYPES: dict[FieldType, Mapping] = {
     "text": {"type": "match_only_text"},
     "number": {"type": "double"},
     "integer": {"type": "long"},
-    "map": {"type": "flattened"},
+    "map": {"type": "flattened", "ignore_above": 1024, "depth_limit": 1000},
 }
 #: What the daemon itself adds to an event.
 _OWN_FIELDS: dict[str, Mapping] = {
@@ -80,6 +80,7 @@ def _retyped(old: str, new: str) -> Callable[[Template], None]:
     def change(template: Template) -> None:
         for field in template["template"]["mappings"]["properties"].values():
             if field["type"] == old:
+                field.clear()
                 field["type"] = new
 
     return change
