@@ -1,0 +1,131 @@
+"""What stands beside the database in the spool's folder: the lock, the ballast, what was set aside."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from pathlib import Path
+
+from mcp_ingest.errors import SpoolError
+
+DATABASE = "spool.db"
+LOCK_PATIENCE = 2.0  # seconds: a `status` that looks into the file holds the lock for a moment
+
+
+def make_directory(directory: Path) -> None:
+    """Make the folder and its parents, each durably named in the one above it."""
+    missing = [folder for folder in (directory, *directory.parents) if not folder.exists()]
+    directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+    for folder in missing:
+        sync_directory(folder.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in this folder durable."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Lock:
+    """One process at a time; the kernel lets go of it when the process dies. The file says who holds it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "lock"
+        self._descriptor = -1
+
+    def take(self, patience: float = LOCK_PATIENCE) -> None:
+        """Hold it; SpoolError names the process that does already."""
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        deadline = time.monotonic() + patience
+        while not self._try():
+            if time.monotonic() >= deadline:
+                holder = os.pread(self._descriptor, 32, 0).decode("ascii", "replace").strip()
+                os.close(self._descriptor)
+                self._descriptor = -1
+                raise SpoolError(f"the spool {self._path.parent} is in use by process {holder or 'unknown'}")
+            time.sleep(0.02)
+        with contextlib.suppress(OSError):  # on a full disk the file keeps the name of the one before
+            os.pwrite(self._descriptor, f"{os.getpid():<20}\n".encode(), 0)
+
+    def _try(self) -> bool:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def give(self) -> None:
+        """Let go of it."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class Ballast:
+    """A file of real blocks that is given up when the disk is full, so that deleting still works."""
+
+    def __init__(self, directory: Path, size: int) -> None:
+        self._path = directory / "ballast"
+        self.size = size
+
+    @property
+    def held(self) -> bool:
+        """Whether the file is there in its full size."""
+        try:
+            return self._path.stat().st_size >= self.size
+        except OSError:
+            return False
+
+    def take(self) -> bool:
+        """Make the file if twice its size is free; whether it is there now."""
+        if self.held:
+            return True
+        if self.free_bytes() < 2 * self.size:
+            return False
+        try:
+            self._fill()
+        except OSError:
+            self.release()
+            return False
+        return True
+
+    def _fill(self) -> None:
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(descriptor, 0, self.size)
+            else:  # macOS: zeros are blocks there, too
+                for _ in range(0, self.size, 2**20):
+                    os.write(descriptor, bytes(2**20))
+        finally:
+            os.close(descriptor)
+
+    def release(self) -> None:
+        """Give the blocks back to the disk."""
+        self._path.unlink(missing_ok=True)
+
+    def free_bytes(self) -> int:
+        """What the disk has free for us."""
+        status = os.statvfs(self._path.parent)
+        return status.f_bavail * status.f_frsize
+
+
+def set_aside(directory: Path, time_ns: int) -> Path:
+    """Move a damaged database with its write-ahead log to a folder of its own; nothing is deleted."""
+    folder = directory / f"damaged-{time_ns // 10**9}"
+    attempt = 0
+    while folder.exists():
+        attempt += 1
+        folder = directory / f"damaged-{time_ns // 10**9}-{attempt}"
+    folder.mkdir(mode=0o750)
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        path = directory / f"{DATABASE}{suffix}"
+        if path.exists():
+            path.rename(folder / path.name)
+    sync_directory(directory)
+    return folder

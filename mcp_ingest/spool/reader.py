@@ -1,0 +1,154 @@
+"""What is read from the database: chunks for an output, one chunk, dead letters; and `SpoolReader` for the CLI."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from mcp_ingest.errors import DecodeError, SpoolError
+from mcp_ingest.spool import schema
+from mcp_ingest.spool.chunk import decode
+from mcp_ingest.spool.files import DATABASE, Lock
+from mcp_ingest.spool.model import Chunk, DeadLetter, Held, Ledger, Pending, Usage
+from mcp_ingest.spool.rows import SELECT_LETTER, pending_of
+from mcp_ingest.spool.transaction import Damage
+from mcp_ingest.spool.truth import Truth, known_outputs, load
+
+
+class Reader:
+    """Reads by one connection, in the thread that owns it."""
+
+    def __init__(self, connection: sqlite3.Connection, uuids: Collection[bytes]) -> None:
+        self._connection = connection
+        self._uuids = uuids
+
+    def fresh(self, output: int, after: int, max_bytes: int) -> tuple[list[Chunk], list[Damage]]:
+        """The chunks behind `after` that name the output, one at least and up to so many bytes of lines."""
+        chunks: list[Chunk] = []
+        damages: list[Damage] = []
+        size = 0
+        numbers = self._connection.execute(
+            "SELECT chunk FROM owed WHERE chunk > ? AND output = ? ORDER BY chunk", (after, output)
+        )
+        for (number,) in numbers:
+            found = self.chunk(number)
+            if isinstance(found, Damage):
+                damages.append(found)
+            elif found is not None:
+                chunks.append(found)
+                size += line_bytes(found)
+                if size >= max_bytes:
+                    break
+        return chunks, damages
+
+    def chunk(self, number: int) -> Chunk | Damage | None:
+        """The chunk, what is wrong with it, or None when it is gone."""
+        try:
+            row = self._connection.execute("SELECT body FROM chunks WHERE number = ?", (number,)).fetchone()
+            return decode(row[0], number, self._uuids) if row else None
+        except DecodeError as error:
+            return Damage(number, str(error))
+        except sqlite3.DatabaseError as error:
+            if not schema.is_damage(error):
+                raise
+            return Damage(number, f"chunk {number} cannot be read: {error}")
+
+    def letters(self, limit: int, before: int | None, output: str | None, pipeline: str | None) -> list[DeadLetter]:
+        """Dead letters, the newest first."""
+        rows = self._connection.execute(
+            SELECT_LETTER + " WHERE number < coalesce(?1, 9223372036854775807) AND (?2 IS NULL OR output = ?2)"
+            " AND (?3 IS NULL OR pipeline = ?3) ORDER BY number DESC LIMIT ?4",
+            (before, output, pipeline, limit),
+        )
+        return [DeadLetter(*row) for row in rows]
+
+    def letter(self, number: int) -> DeadLetter | None:
+        """One dead letter."""
+        row = self._connection.execute(SELECT_LETTER + " WHERE number = ?", (number,)).fetchone()
+        return DeadLetter(*row) if row else None
+
+    def pending(self, name: str, output: int) -> list[Pending]:
+        """What an output owes of chunks that its mark has passed."""
+        return pending_of(self._connection, name, output)
+
+
+def line_bytes(chunk: Chunk) -> int:
+    """Bytes of all lines."""
+    return sum(map(len, chunk.lines))
+
+
+class SpoolReader:
+    """The spool of a daemon that is not running: for `status` and `dead-letters`. Use it with `with`.
+
+    `outputs` (name to type) are the configuration's; without them every output of the database counts as
+    configured. SpoolError when there is no spool, a process has it, or it cannot be read.
+    """
+
+    def __init__(self, directory: str | Path, outputs: Mapping[str, str] | None = None, max_bytes: int = 0) -> None:
+        self._directory = Path(directory)
+        self._outputs = outputs
+        self._max_bytes = max_bytes
+        self._lock = Lock(self._directory)
+
+    def __enter__(self) -> SpoolReader:
+        if not (self._directory / DATABASE).exists():
+            raise SpoolError(f"there is no spool in {self._directory}")
+        try:
+            self._lock.take(patience=0)
+            self._connection = schema.connect(self._directory)
+            self._truth = self._load()
+            self._reader = Reader(self._connection, schema.uuids(self._connection))
+        except (sqlite3.Error, OSError) as error:
+            self._lock.give()
+            raise SpoolError(f"the spool in {self._directory} cannot be read: {error}") from error
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._connection.close()
+        self._lock.give()
+
+    def _load(self) -> Truth:
+        ids = {
+            name: number
+            for (name, kind), number in known_outputs(self._connection).items()
+            if self._outputs is None or self._outputs.get(name) == kind
+        }
+        return load(self._connection, ids)
+
+    def ledger(self) -> Ledger:
+        """The committed sums."""
+        return self._truth.ledger
+
+    def outputs(self) -> list[str]:
+        """The names of the outputs that have a place in the spool."""
+        return list(self._truth.ids)
+
+    def held(self, output: str) -> Held:
+        """What an output owes; nothing when the spool does not know it."""
+        if output not in self._truth.ids:
+            return Held(0, None)
+        state = self._truth.output(output)
+        return Held(state.events, state.oldest)
+
+    def backlog_of_removed_outputs(self) -> dict[str, Held]:
+        """What is owed to outputs that the configuration does not have."""
+        return self._truth.removed()
+
+    def usage(self) -> Usage:
+        """How full the spool is."""
+        return self._truth.usage(self._max_bytes)
+
+    def positions(self, prefix: str = "") -> dict[str, bytes]:
+        """The committed positions whose key begins so."""
+        return {key: value for key, value in self._truth.positions.items() if key.startswith(prefix)}
+
+    def letters(
+        self, limit: int, before: int | None = None, output: str | None = None, pipeline: str | None = None
+    ) -> list[DeadLetter]:
+        """Dead letters, the newest first."""
+        return self._reader.letters(limit, before, output, pipeline)
+
+    def letter(self, number: int) -> DeadLetter | None:
+        """One dead letter."""
+        return self._reader.letter(number)

@@ -1,0 +1,78 @@
+"""How values of the model stand in rows, both ways: ledger, pending bitmaps, dead letters."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
+from operator import attrgetter
+
+from mcp_ingest.event import Term
+from mcp_ingest.spool.model import DeadLetter, InputKey, Ledger, LetterKey, OutputKey, Pending
+
+LedgerRow = tuple[str, str, str, str, str, int]
+
+_LETTER_COLUMNS = [field.name for field in fields(DeadLetter) if field.name != "number"]
+letter_row = attrgetter(*_LETTER_COLUMNS)  # what `INSERT_LETTER` takes
+INSERT_LETTER = (
+    f"INSERT INTO dead_letters ({', '.join(_LETTER_COLUMNS)}) VALUES ({', '.join('?' * len(_LETTER_COLUMNS))})"  # noqa: S608  names of a dataclass
+)
+SELECT_LETTER = f"SELECT {', '.join(_LETTER_COLUMNS)}, number FROM dead_letters"  # noqa: S608  as above
+ADD_TO_LEDGER = """
+INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET count = count + excluded.count
+"""
+
+
+def ledger_rows(ledger: Ledger) -> Iterator[LedgerRow]:
+    """A row for each counter that is not zero."""
+    for key, count in ledger.items():
+        if not count:
+            continue
+        match key:
+            case InputKey(name, pipeline, term, reason):
+                yield "input", name, pipeline, term, reason, count
+            case OutputKey(name, term, reason):
+                yield "output", name, "", term, reason, count
+            case LetterKey(term, reason):
+                yield "letters", "", "", term, reason, count
+
+
+def ledger_from(rows: Iterable[LedgerRow]) -> Ledger:
+    """The counters of these rows."""
+    ledger: Ledger = Counter()
+    for scope, name, pipeline, term, reason, count in rows:
+        match scope:
+            case "input":
+                ledger[InputKey(name, pipeline, Term(term), reason)] = count
+            case "output":
+                ledger[OutputKey(name, Term(term), reason)] = count
+            case _:
+                ledger[LetterKey(Term(term), reason)] = count
+    return ledger
+
+
+def bitmap(indices: Sequence[int]) -> bytes:
+    """Bit i of byte i // 8, lowest first, for each index."""
+    bits = bytearray(max(indices) // 8 + 1) if indices else bytearray()
+    for index in indices:
+        bits[index >> 3] |= 1 << (index & 7)
+    return bytes(bits)
+
+
+def indices_of(bits: bytes) -> list[int]:
+    """The indices whose bits are set, ascending."""
+    return [place * 8 + bit for place, byte in enumerate(bits) if byte for bit in range(8) if byte >> bit & 1]
+
+
+def pending_of(connection: sqlite3.Connection, name: str, output: int) -> list[Pending]:
+    """The pending rows of an output, oldest chunk first."""
+    rows = connection.execute(
+        "SELECT chunk, destination, bitmap, attempt, why FROM pending WHERE output = ? ORDER BY chunk, destination",
+        (output,),
+    )
+    return [
+        Pending(name, chunk, destination, indices_of(bits), attempt, why)
+        for chunk, destination, bits, attempt, why in rows
+    ]

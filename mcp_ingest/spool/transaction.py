@@ -1,0 +1,331 @@
+"""One transaction: what a group of intakes and settlements writes, and the `Changes` that it makes true.
+
+Everything here runs in the spool's thread. Nothing outside the transaction changes before it is committed.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from mcp_ingest.event import Term
+from mcp_ingest.spool.chunk import Stamp, encode
+from mcp_ingest.spool.model import Chunk, Intake, NewChunk, OutputKey, Pending, Settlement
+from mcp_ingest.spool.rows import ADD_TO_LEDGER, INSERT_LETTER, bitmap, ledger_rows, letter_row
+from mcp_ingest.spool.seen import BLOCK, BLOCKS, DIGEST_BYTES, KEEP_NS, split
+from mcp_ingest.spool.truth import Changes, Truth, oldest_chunk, oldest_owed, used_bytes
+
+
+@dataclass(slots=True)
+class PreparedChunk:
+    """A chunk with its number, encoded; `owed` is the number of events for each output's id."""
+
+    chunk: Chunk
+    body: bytes
+    owed: dict[int, int]
+
+
+@dataclass(slots=True)
+class Prepared:
+    """An intake of which only the writing is left."""
+
+    intake: Intake
+    chunks: list[PreparedChunk] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A chunk that cannot be read: it goes into quarantine and counts as lost."""
+
+    number: int
+    why: str
+
+
+Work = Prepared | Settlement | Damage
+
+
+class Writer:
+    """The thread's side of the committed state, and the transactions that change it."""
+
+    def __init__(self, connection: sqlite3.Connection, uuid: bytes, truth: Truth, time_ns: Callable[[], int]) -> None:
+        self.connection = connection
+        self._uuid = uuid
+        self._ids = dict(truth.ids)
+        self._names = {state.id: state.name for state in truth.outputs.values()}
+        self._marks = {state.id: state.mark for state in truth.outputs.values()}
+        self._last = {state.id: state.last for state in truth.outputs.values()}
+        self._oldest = {state.id: state.oldest for state in truth.outputs.values()}
+        self._number = self._committed = truth.last
+        self._time_ns = time_ns
+        self._loose = self._count_loose()
+        self.written = 0  # bytes of chunks and letters since the last checkpoint, about
+
+    def prepare(self, intake: Intake) -> Prepared:
+        """Number and encode the chunks; ValueError and the like when one cannot be encoded."""
+        prepared = Prepared(intake)
+        if any(len(digest) != DIGEST_BYTES for digest in intake.digests):
+            raise ValueError(f"the digest of a chunk id has not {DIGEST_BYTES} bytes")
+        for new in intake.chunks:
+            self._number += 1  # never used again, whatever becomes of this commit
+            stamp = Stamp(self._uuid, self._number, self._time_ns())
+            wanted = {name: len(column) - column.count(None) for name, column in new.destinations.items()}
+            if not all(wanted.values()):
+                new = replace(new, destinations={n: c for n, c in new.destinations.items() if wanted[n]})
+            owed = {self._ids[name]: events for name, events in wanted.items() if events}
+            prepared.chunks.append(PreparedChunk(_stamped(new, stamp), encode(new, stamp), owed))
+        return prepared
+
+    def write(self, works: Sequence[Work]) -> Changes:
+        """Write all of it, durably, or raise and leave nothing of it."""
+        execute = self.connection.execute
+        transaction = _Transaction(
+            self.connection, Changes(time=self._time_ns()), dict(self._marks), dict(self._last), self._committed
+        )
+        execute("BEGIN IMMEDIATE")
+        try:
+            for place, work in enumerate(works):
+                match work:
+                    case Prepared():
+                        transaction.collect(place, work)
+                    case Settlement():
+                        transaction.settle(self._ids[work.output], work)
+                    case Damage():
+                        transaction.quarantine(work, self._names)
+            loose = self._loose + transaction.flush()
+            if loose >= BLOCK:
+                loose = _pack_seen(self.connection, transaction.changes.time)
+            changes = transaction.changes
+            self._find_oldest(transaction)
+            execute("COMMIT")
+        except BaseException:
+            if self.connection.in_transaction:
+                execute("ROLLBACK")
+            raise
+        self._loose = loose
+        self._marks, self._last = transaction.marks, transaction.last
+        self._committed = max(self._committed, *self._last.values(), 0)
+        self._oldest.update(changes.oldest)
+        self.written += transaction.written
+        changes.space.used = used_bytes(self.connection)
+        return changes
+
+    def _find_oldest(self, transaction: _Transaction) -> None:
+        """What is looked up anew: outputs of which something went, and those that owed nothing before."""
+        changes = transaction.changes
+        first = {output for output in changes.last if self._oldest[output] is None}
+        for output in first | transaction.touched:
+            changes.oldest[output] = oldest_owed(
+                self.connection, output, transaction.marks[output], transaction.last[output]
+            )
+        changes.oldest_chunk = oldest_chunk(self.connection)
+
+    def _count_loose(self) -> int:
+        (loose,) = self.connection.execute(
+            "SELECT total(length(digests)) FROM seen WHERE length(digests) < ?", (BLOCK * DIGEST_BYTES,)
+        ).fetchone()
+        return int(loose) // DIGEST_BYTES
+
+
+def _stamped(new: NewChunk, stamp: Stamp) -> Chunk:
+    return Chunk(
+        stamp.number,
+        stamp.name,
+        stamp.created,
+        new.pipeline,
+        new.priority,
+        new.ids,
+        new.times,
+        new.tags,
+        new.lines,
+        new.destinations,
+    )
+
+
+def _pack_seen(connection: sqlite3.Connection, time_ns: int) -> int:
+    """Put the rows of single commits together to one sorted block; let go of the oldest. None is loose then."""
+    size = BLOCK * DIGEST_BYTES
+    rows = connection.execute(
+        "SELECT id, created, digests FROM seen WHERE length(digests) < ? OR id = (SELECT max(id) FROM seen)", (size,)
+    ).fetchall()
+    connection.executemany("DELETE FROM seen WHERE id = ?", [(row[0],) for row in rows])
+    digests = {digest for row in rows for digest in split(row[2])}
+    joined = b"".join(sorted(digests))
+    newest = max(row[1] for row in rows)
+    connection.execute("INSERT INTO seen VALUES (?, ?, ?)", (rows[-1][0], newest, joined))
+    connection.execute(
+        "DELETE FROM seen WHERE created < ? OR id NOT IN (SELECT id FROM seen ORDER BY id DESC LIMIT ?)",
+        (time_ns - KEEP_NS, BLOCKS),
+    )
+    return 0 if len(joined) >= size else len(digests)
+
+
+class _Transaction:
+    """Collects the rows of all intakes so that each table is written once; settlements are written as they come."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        changes: Changes,
+        marks: dict[int, int],
+        last: dict[int, int],
+        committed: int,
+    ) -> None:
+        self._connection = connection
+        self._committed = committed
+        self.changes = changes
+        self.marks = marks
+        self.last = last
+        self.touched: set[int] = set()
+        self.written = 0
+        self._chunks: list[tuple[int, int, int, int, bytes]] = []
+        self._owed: list[tuple[int, int, int]] = []
+        self._letters: list[tuple[object, ...]] = []
+
+    # --- the way in ----------------------------------------------------------------------------------------
+
+    def collect(self, place: int, prepared: Prepared) -> None:
+        """Take an intake; nothing is written before `flush`."""
+        changes, intake = self.changes, prepared.intake
+        changes.numbers[place] = [each.chunk.number for each in prepared.chunks]
+        for each in prepared.chunks:
+            number = each.chunk.number
+            if not each.owed:  # nobody wants it: a number, and no row
+                continue
+            changes.chunks.append(each.chunk)
+            self._chunks.append((number, each.chunk.created, each.chunk.priority, len(each.chunk.lines), each.body))
+            for output, events in each.owed.items():
+                self._owed.append((number, output, events))
+                changes.held[output] += events
+                changes.last[output] = self.last[output] = number
+        changes.positions.update(intake.positions)
+        changes.digests += intake.digests
+        self._letters += map(letter_row, intake.letters)
+        changes.ledger.update(intake.ledger)
+
+    def flush(self) -> int:
+        """Write what was collected; the number of digests among it."""
+        many, changes = self._connection.executemany, self.changes
+        if self._chunks:
+            many("INSERT INTO chunks VALUES (?, ?, ?, ?, ?)", self._chunks)
+            many("INSERT INTO owed VALUES (?, ?, ?)", self._owed)
+            self.written += sum(len(row[4]) for row in self._chunks)
+        if changes.positions:
+            gone = [(key,) for key, value in changes.positions.items() if value is None]
+            kept = [item for item in changes.positions.items() if item[1] is not None]
+            many("DELETE FROM positions WHERE key = ?", gone)
+            many("INSERT INTO positions VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", kept)
+        if self._letters:
+            many(INSERT_LETTER, self._letters)
+            changes.letters += len(self._letters)
+        many(ADD_TO_LEDGER, ledger_rows(changes.ledger))
+        if changes.digests:
+            self._connection.execute(
+                "INSERT INTO seen (created, digests) VALUES (?, ?)", (changes.time, b"".join(changes.digests))
+            )
+        return len(changes.digests)
+
+    # --- the way out ---------------------------------------------------------------------------------------
+
+    def settle(self, output: int, settlement: Settlement) -> None:
+        """Move the mark, replace pending rows, delete what nobody owes any more."""
+        self.touched.add(output)
+        self._letters += map(letter_row, settlement.letters)
+        self.changes.ledger.update(settlement.ledger)
+        candidates = self._move_mark(output, settlement.mark)
+        for pending in settlement.pending:
+            if self._replace_pending(output, pending):
+                candidates.add(pending.chunk)
+        self._delete_settled(output, candidates)
+
+    def _move_mark(self, output: int, mark: int | None) -> set[int]:
+        """The chunks of this output that the mark passes over."""
+        before = self.marks[output]
+        if mark is None or mark <= before:
+            return set()
+        mark = min(mark, self._committed)  # never over a number that is still to be given
+        between = (output, before, mark)
+        passed = self._connection.execute(
+            "SELECT chunk, events FROM owed WHERE output = ? AND chunk > ? AND chunk <= ?", between
+        ).fetchall()
+        (pending,) = self._connection.execute(
+            "SELECT total(events) FROM pending WHERE output = ? AND chunk > ? AND chunk <= ?", between
+        ).fetchone()
+        self._connection.execute("UPDATE outputs SET mark = ? WHERE id = ?", (mark, output))
+        self.marks[output] = self.changes.marks[output] = mark
+        self.changes.held[output] += int(pending) - sum(events for _, events in passed)
+        return {chunk for chunk, _ in passed}
+
+    def _replace_pending(self, output: int, pending: Pending) -> bool:
+        """Whether the chunk is one of which now less may be owed: below the mark."""
+        execute = self._connection.execute
+        key = (output, pending.chunk, pending.destination)
+        if execute("SELECT 1 FROM owed WHERE chunk = ? AND output = ?", (pending.chunk, output)).fetchone() is None:
+            return False  # it went into quarantine while the request was under way
+        before = execute(
+            "SELECT events FROM pending WHERE output = ? AND chunk = ? AND destination = ?", key
+        ).fetchone()
+        events = len(set(pending.indices))
+        if events:
+            execute(
+                "INSERT OR REPLACE INTO pending VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (*key, events, bitmap(pending.indices), pending.attempt, pending.why),
+            )
+        elif before:
+            execute("DELETE FROM pending WHERE output = ? AND chunk = ? AND destination = ?", key)
+        if pending.chunk > self.marks[output]:
+            return False
+        self.changes.held[output] += events - (before[0] if before else 0)
+        return True
+
+    def _delete_settled(self, output: int, candidates: Iterable[int]) -> None:
+        ordered = sorted(candidates)
+        self._connection.executemany(
+            "DELETE FROM owed WHERE chunk = ? AND output = ?"
+            " AND NOT EXISTS (SELECT 1 FROM pending WHERE pending.output = owed.output AND pending.chunk = owed.chunk)",
+            [(chunk, output) for chunk in ordered],
+        )
+        for chunk in ordered:
+            deleted = self._connection.execute(
+                "DELETE FROM chunks WHERE number = ? AND NOT EXISTS (SELECT 1 FROM owed WHERE chunk = number)", (chunk,)
+            )
+            if deleted.rowcount:
+                self.changes.gone.append(chunk)
+
+    # --- damage --------------------------------------------------------------------------------------------
+
+    def quarantine(self, damage: Damage, names: dict[int, str]) -> None:
+        """Set a chunk aside; what its outputs still owed of it is lost."""
+        execute, number = self._connection.execute, damage.number
+        owed = execute("SELECT output, events FROM owed WHERE chunk = ?", (number,)).fetchall()
+        if not owed:
+            return
+        for output, events in owed:
+            lost = events
+            if number <= self.marks[output]:
+                (lost,) = execute(
+                    "SELECT coalesce(sum(events), 0) FROM pending WHERE output = ? AND chunk = ?", (output, number)
+                ).fetchone()
+            execute("DELETE FROM pending WHERE output = ? AND chunk = ?", (output, number))
+            self.changes.ledger[OutputKey(names[output], Term.LOST, "damaged chunk")] += lost
+            self.changes.held[output] -= lost
+            self.touched.add(output)
+            if self.last[output] == number:
+                (before,) = execute(
+                    "SELECT max(chunk) FROM owed WHERE output = ? AND chunk < ?", (output, number)
+                ).fetchone()
+                self.changes.last[output] = self.last[output] = before or 0
+        execute(
+            "INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?)",
+            (number, self.changes.time, damage.why, self._body(number)),
+        )
+        execute("DELETE FROM owed WHERE chunk = ?", (number,))
+        execute("DELETE FROM chunks WHERE number = ?", (number,))
+        self.changes.gone.append(number)
+
+    def _body(self, number: int) -> bytes | None:
+        try:
+            row = self._connection.execute("SELECT body FROM chunks WHERE number = ?", (number,)).fetchone()
+        except sqlite3.DatabaseError:  # its pages cannot even be found
+            return None
+        return row[0] if row else None

@@ -1,0 +1,289 @@
+"""The spool's thread: it owns the connection, shares commits, and rests when there is nothing to do.
+
+All that waits when a commit returns goes into the next one, so that a commit starts as soon as the disk is free
+and never waits for a timer: latency is one commit when it is quiet, and groups grow when it is busy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from mcp_ingest.context import Clock
+from mcp_ingest.errors import SpoolError, SpoolFullError
+from mcp_ingest.event import describe
+from mcp_ingest.spool import schema
+from mcp_ingest.spool.files import DATABASE, Ballast
+from mcp_ingest.spool.model import Intake, Settlement
+from mcp_ingest.spool.transaction import Damage, Prepared, Work, Writer
+from mcp_ingest.spool.truth import Changes
+
+GROUP_BYTES = 32 * 2**20  # of lines in one commit, so that its neighbours do not wait for seconds
+GROUP_JOBS = 4096
+COMMIT_BYTES = 24 * 1024  # what a small commit writes beside its chunks: six pages
+VACUUM_PAGES = 1024
+REST_SECONDS = 1.0
+
+Future = asyncio.Future[Any]
+Result = tuple[Future, Any, BaseException | None]
+
+
+@dataclass(slots=True)
+class Job:
+    """Something for the thread: a group's member to write, or a function to call; the future gets the result."""
+
+    work: Intake | Settlement | Damage | Callable[[], Any]
+    future: Future
+
+
+class Audience(Protocol):
+    """Who hears in the event loop what the thread has done."""
+
+    def finished(self, results: list[Result], changes: Changes | None) -> None:
+        """A group is durable, or failed (no changes), or reads are done."""
+
+    def disk(self, full: bool) -> None:
+        """The disk became full, or has room again."""
+
+
+class Worker:
+    """One thread; `begin` lets it write, once the database is open."""
+
+    def __init__(self, audience: Audience, clock: Clock, logger: logging.Logger) -> None:
+        self._audience = audience
+        self._clock = clock
+        self._logger = logger
+        self._loop = asyncio.get_running_loop()
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._stopping = False
+        self._restless = False
+        self._full = False
+        self._writer: Writer | None = None
+        self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def begin(self, writer: Writer, ballast: Ballast, directory: Path) -> None:
+        """The database is open (called in the thread)."""
+        self._writer = writer
+        self._ballast = ballast
+        self._wal = directory / f"{DATABASE}-wal"
+        self._quiet_bytes = schema.log_bytes(ballast.size) // 2
+        self._restless = True
+
+    def put(self, job: Job) -> None:
+        """Hand something in; jobs that write are committed in this order."""
+        self._jobs.put(job)
+
+    def stop(self) -> None:
+        """End after everything handed in before."""
+        self._jobs.put(None)
+
+    def join(self) -> None:
+        """Wait for the end of the thread (blocks)."""
+        self._thread.join()
+
+    # --- the thread ----------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._stopping:
+            jobs = self._take()
+            if jobs:
+                self._serve(jobs)
+            elif not self._stopping:
+                self._rest()
+        if self._writer is not None:
+            with contextlib.suppress(sqlite3.Error):  # what a last checkpoint cannot do, the next start does
+                self._writer.connection.close()
+
+    def _take(self) -> list[Job]:
+        """All that waits, up to a group's bounds; nothing after a while of rest, if there is work for it."""
+        jobs: list[Job] = []
+        size = 0
+        try:
+            job = self._jobs.get(timeout=REST_SECONDS if self._restless else None)
+            while True:
+                if job is None:
+                    self._stopping = True
+                    return jobs
+                jobs.append(job)
+                size += _bytes_of(job)
+                if size >= GROUP_BYTES or len(jobs) >= GROUP_JOBS:
+                    return jobs
+                job = self._jobs.get_nowait()
+        except queue.Empty:
+            return jobs
+
+    def _serve(self, jobs: list[Job]) -> None:
+        writes = [job for job in jobs if not callable(job.work)]
+        if writes:
+            self._write(writes)
+            self._restless = True
+        for job in jobs:
+            if callable(job.work):
+                self._call(job.work, job.future)
+        if self._writer is not None and self._writer.written >= self._quiet_bytes and self._jobs.empty():
+            self._checkpoint()
+
+    def _call(self, function: Callable[[], Any], future: Future) -> None:
+        result: Result
+        try:
+            result = (future, function(), None)
+        except sqlite3.Error as error:
+            result = (future, None, SpoolError(f"the spool cannot be read: {error}"))
+        except BaseException as error:  # whoever waits in the loop must hear of it, whatever it is
+            result = (future, None, error)
+        self._tell([result], None)
+
+    # --- group commit --------------------------------------------------------------------------------------
+
+    def _write(self, jobs: list[Job]) -> None:
+        group: list[tuple[Job, Work]] = []
+        for job in jobs:
+            try:
+                group.append((job, self._prepare(job)))
+            except Exception as error:  # this intake alone is at fault
+                self._fail([job], error)
+        if group:
+            self._commit(group)
+
+    def _prepare(self, job: Job) -> Work:
+        assert self._writer is not None
+        match job.work:
+            case Intake():
+                if self._full:
+                    raise SpoolFullError("the disk of the spool is full")
+                return self._writer.prepare(job.work)
+            case Settlement() | Damage():
+                return job.work
+        raise TypeError(f"nothing to write: {job.work!r}")
+
+    def _commit(self, group: Sequence[tuple[Job, Work]]) -> None:
+        assert self._writer is not None
+        start = self._clock.monotonic()
+        try:
+            changes = self._writer.write([work for _, work in group])
+        except Exception as error:  # SQLite's, or a value that it cannot hold
+            self._failed(group, error)
+            return
+        changes.seconds = self._clock.monotonic() - start
+        changes.space.wal = self._wal.stat().st_size if self._wal.exists() else 0
+        self._writer.written += COMMIT_BYTES
+        self._tell([(job.future, changes.numbers.get(place), None) for place, (job, _) in enumerate(group)], changes)
+        if self._full:
+            self._look_for_room()
+
+    def _failed(self, group: Sequence[tuple[Job, Work]], error: Exception) -> None:
+        """A full disk fails all intakes, and what frees space is tried again; else each is tried alone."""
+        if schema.is_full(error):
+            self._make_room()
+            intakes = [job for job, work in group if isinstance(work, Prepared)]
+            others = [(job, work) for job, work in group if not isinstance(work, Prepared)]
+            self._fail(intakes, error)
+            if intakes and others:
+                self._commit(others)
+            else:
+                self._fail([job for job, _ in others], error)
+        elif len(group) == 1 or schema.is_disk(error):
+            self._fail([job for job, _ in group], error)
+        else:
+            for member in group:
+                self._commit([member])
+
+    def _fail(self, jobs: list[Job], error: Exception) -> None:
+        failure: SpoolError
+        if isinstance(error, SpoolError):
+            failure = error
+        elif schema.is_full(error):
+            failure = SpoolFullError("the disk of the spool is full")
+        else:
+            failure = SpoolError(f"the commit failed: {describe(error)}")
+        self._tell([(job.future, None, failure) for job in jobs], None)
+
+    # --- a full disk ---------------------------------------------------------------------------------------
+
+    def _make_room(self) -> None:
+        """Give up the ballast, so that the log can be emptied; no intake is taken until there is room again."""
+        self._ballast.release()
+        self._checkpoint()
+        if not self._full:
+            self._full = True
+            self._logger.error("the disk of the spool is full: inputs wait until something is delivered or freed")
+            self._post(self._audience.disk, True)
+
+    def _look_for_room(self) -> None:
+        assert self._writer is not None
+        if self._ballast.take() or self._free_pages()[0] * schema.PAGE >= self._ballast.size:
+            self._full = False
+            self._logger.warning("the disk of the spool has room again")
+            self._post(self._audience.disk, False)
+
+    # --- quiet moments -------------------------------------------------------------------------------------
+
+    def _rest(self) -> None:
+        """What can wait for a second of silence: the checkpoint, giving pages back, the ballast."""
+        assert self._writer is not None
+        if self._full:
+            self._look_for_room()
+        have_ballast = self._ballast.take()
+        if self._writer.written:
+            self._checkpoint()
+        while self._jobs.empty() and self._vacuum():
+            pass
+        self._restless = not have_ballast or self._full or not self._jobs.empty()
+
+    def _vacuum(self) -> bool:
+        """Give some pages back to the disk when more than half the file is free; whether that helped."""
+        assert self._writer is not None
+        free, count = self._free_pages()
+        if free * 2 < count or free < 4 * VACUUM_PAGES:
+            return False
+        with self._disk_errors("give back pages of"):
+            # execute() would free a single page: it stops at the first row
+            self._writer.connection.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
+            self._checkpoint()
+        return self._free_pages()[0] < free
+
+    def _free_pages(self) -> tuple[int, int]:
+        assert self._writer is not None
+        execute = self._writer.connection.execute
+        return execute("PRAGMA freelist_count").fetchone()[0], execute("PRAGMA page_count").fetchone()[0]
+
+    def _checkpoint(self) -> None:
+        assert self._writer is not None
+        with self._disk_errors("checkpoint"):
+            self._writer.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            self._writer.written = 0
+
+    @contextlib.contextmanager
+    def _disk_errors(self, what: str) -> Iterator[None]:
+        """Housekeeping that the disk refuses is done another time; commits tell of it if it lasts."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            self._logger.debug("cannot %s the spool's database: %s", what, error)
+
+    # --- back to the loop ----------------------------------------------------------------------------------
+
+    def _tell(self, results: list[Result], changes: Changes | None) -> None:
+        self._post(self._audience.finished, results, changes)
+
+    def _post(self, function: Callable[..., None], *arguments: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+
+def _bytes_of(job: Job) -> int:
+    if not isinstance(job.work, Intake):
+        return 0
+    return sum(sum(map(len, chunk.lines)) for chunk in job.work.chunks)

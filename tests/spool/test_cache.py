@@ -1,0 +1,39 @@
+"""Tests of the chunks in memory."""
+
+from __future__ import annotations
+
+from mcp_ingest.spool.cache import RecentChunks
+from mcp_ingest.spool.chunk import Stamp, decode, encode
+from mcp_ingest.spool.model import Chunk
+from tests.spool.making import chunk
+
+UUID = bytes(16)
+
+
+def numbered(number: int, *outputs: str) -> Chunk:
+    return decode(encode(chunk(2, outputs or ("a",)), Stamp(UUID, number, 1)), number, {UUID})
+
+
+def test_each_output_sees_its_chunks_in_order() -> None:
+    """Chunks that do not name the output, or are deleted, are passed over."""
+    cache = RecentChunks(10)
+    cache.add([numbered(11, "a"), numbered(12, "b"), numbered(14, "a"), numbered(15, "a", "b")])
+    cache.drop([14, 99])
+    assert [each.number for each in cache.fresh("a", 10, 10**6)] == [11, 15]
+    assert [each.number for each in cache.fresh("b", 12, 10**6)] == [15]
+
+
+def test_a_read_is_bounded_and_has_one_at_least() -> None:
+    """However few bytes are asked for, the next chunk comes whole."""
+    cache = RecentChunks(0)
+    cache.add([numbered(1), numbered(2)])
+    assert [each.number for each in cache.fresh("a", 0, 1)] == [1]
+
+
+def test_the_oldest_go_when_it_is_too_much() -> None:
+    """Memory is bounded, and the floor says from where on everything is here."""
+    cache = RecentChunks(0, max_bytes=1500)
+    cache.add([numbered(number) for number in range(1, 11)])
+    assert cache.floor > 0
+    assert cache.get(cache.floor) is None
+    assert [each.number for each in cache.fresh("a", cache.floor, 10**6)] == list(range(cache.floor + 1, 11))
