@@ -1,0 +1,162 @@
+"""Show rates, the spool, each output's state, and whether every event is accounted for.
+
+Asks the daemon; when none runs, reads the spool itself. Exit code 0: all sums close and no output waits;
+1: no daemon runs; 2: the configuration is wrong; 3: a sum does not close, or an output waits or is parked.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from typing import Any
+
+import click
+
+from mcp_ingest.cli._shared import ask_daemon, config_option, seconds, size
+from mcp_ingest.config.load import load
+from mcp_ingest.config.model import Configuration
+from mcp_ingest.errors import IngestError
+
+NOT_RUNNING, TROUBLE = 1, 3
+_COLOURS = {"up": "green", "starting": "yellow", "waiting": "yellow", "parked": "red", "stopped": "yellow"}
+
+
+@click.command()
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print the daemon's JSON, for scripts.")
+@click.option("--watch", metavar="SECONDS", type=click.FloatRange(min=0.1), help="Show it anew every so often.")
+@click.pass_context
+def command(ctx: click.Context, config: str | None, as_json: bool, watch: float | None) -> None:
+    """Show rates, the spool, each output's state, and whether every event is accounted for.
+
+    Asks the daemon; when none runs, reads the spool itself. Exit code 0: all sums close and no output waits;
+    1: no daemon runs; 2: the configuration is wrong; 3: a sum does not close, or an output waits or is parked.
+    """
+    configuration = load(config)
+    while True:
+        status = ask_daemon(configuration.http, "/status") or stopped(configuration)
+        if watch and not as_json:
+            click.clear()
+        click.echo(json.dumps(status) if as_json else "\n".join(lines(status)))
+        if not watch:
+            ctx.exit(exit_code(status))
+        time.sleep(watch)
+
+
+def exit_code(status: dict[str, Any]) -> int:
+    """What the docstring above promises."""
+    if not status.get("running", True):
+        return NOT_RUNNING
+    waiting = any(output["state"] in ("waiting", "parked") for output in status["outputs"].values())
+    return TROUBLE if waiting or not all(each["closed"] for each in status["sums"]) else 0
+
+
+def stopped(configuration: Configuration) -> dict[str, Any]:
+    """The status of a daemon that is not running, out of its spool; without one, its configuration alone."""
+    from mcp_ingest.engine import status
+    from mcp_ingest.spool import SpoolReader
+
+    types = {output.name: output.type for output in configuration.outputs.values()}
+    shown: dict[str, Any] = {
+        "running": False,
+        "configuration": configuration.path,
+        "inputs": {},
+        "outputs": {},
+        "ledger": {"inputs": [], "outputs": [], "dead_letters": []},
+        "sums": [],
+    }
+    now = time.time_ns()
+    try:
+        with SpoolReader(configuration.spool.directory, types, configuration.spool.max_bytes) as spool:
+            ledger, usage = spool.ledger(), spool.usage()
+            held = {name: spool.held(name) for name in types}
+            owed = {name: each.events for name, each in {**spool.backlog_of_removed_outputs(), **held}.items()}
+            received, delivered = status.received(ledger), status.delivered(ledger)
+    except IngestError as error:
+        return {**shown, "why": str(error)}
+    shown["inputs"] = {name: {"listening": None, "received": received[name]} for name in configuration.inputs}
+    shown["outputs"] = {
+        name: {
+            "type": types[name],
+            "state": "stopped",
+            "held": each.events,
+            "oldest_age_seconds": status.age(each.oldest, now),
+            "delivered": delivered[name],
+        }
+        for name, each in held.items()
+    }
+    shown["spool"] = status.spool_status(usage, now)
+    shown["ledger"] = status.ledger_rows(ledger)
+    shown["sums"] = status.sums(ledger, owed, usage.dead_letters)
+    return shown
+
+
+def lines(status: dict[str, Any]) -> list[str]:
+    """The status for a person."""
+    shown = [_head(status), *_inputs(status["inputs"]), *_outputs(status["outputs"])]
+    if "spool" in status:
+        shown.append(_spool(status["spool"]))
+    for section, by in (("inputs", "input"), ("outputs", "output"), ("dead_letters", "")):
+        shown += _ledger(section, by, status["ledger"][section])
+    return shown + [_sum(each) for each in status["sums"]]
+
+
+def _head(status: dict[str, Any]) -> str:
+    if not status.get("running", True):
+        why = f": {status['why']}" if "why" in status else "; this is what its spool holds"
+        return click.style("mcp-ingest is not running", fg="yellow") + why
+    configuration = f", configuration: {status['configuration']}" if "configuration" in status else ""
+    return f"mcp-ingest {status['version']}, up {seconds(status['uptime_seconds'])}{configuration}"
+
+
+def _inputs(inputs: dict[str, Any]) -> list[str]:
+    return [
+        f"  in   {name:<16} {each['listening'] or '–':<24} received {each['received']:,}{_rate(each)}"
+        for name, each in inputs.items()
+    ]
+
+
+def _outputs(outputs: dict[str, Any]) -> list[str]:
+    shown = []
+    for name, each in outputs.items():
+        state = click.style(f"{each['state']:<24}", fg=_COLOURS.get(each["state"]))
+        held = f", held {each['held']:,} (oldest {seconds(each['oldest_age_seconds'])})" if each["held"] else ""
+        why = f": {each['why']}" if each.get("why") else ""
+        shown.append(f"  out  {name:<16} {state} delivered {each['delivered']:,}{_rate(each)}{held}{why}")
+    return shown
+
+
+def _rate(each: dict[str, Any]) -> str:
+    return f", {each['rate']:,.1f}/s" if "rate" in each else ""
+
+
+def _spool(spool: dict[str, Any]) -> str:
+    return (
+        f"spool: {size(spool['bytes'])} of {size(spool['max_bytes'])} in {spool['chunks']:,} chunks, "
+        f"oldest {seconds(spool['oldest_age_seconds'])}, write-ahead log {size(spool['wal_bytes'])}, "
+        f"dead letters {spool['dead_letters']:,}"
+    )
+
+
+def _ledger(section: str, by: str, rows: list[dict[str, Any]]) -> list[str]:
+    """Each name's terms, with their reasons where there are any."""
+    terms: dict[str, dict[str, dict[str, int]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(int)))
+    for row in rows:
+        terms[row[by] if by else section.replace("_", " ")][row["term"]][row["reason"]] += row["count"]
+    return [
+        f"ledger of {name}: " + ", ".join(_term(*each) for each in sorted(named.items()))
+        for name, named in terms.items()
+    ]
+
+
+def _term(term: str, reasons: dict[str, int]) -> str:
+    named = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()) if reason)
+    return f"{term.replace('_', '-')} {sum(reasons.values()):,}" + (f" ({named})" if named else "")
+
+
+def _sum(each: dict[str, Any]) -> str:
+    left, right = each["left"], each["right"]
+    if each["closed"]:
+        return f"{click.style('✓', fg='green')} {each['sum']}: {left:,} = {right:,}"
+    return click.style(f"✗ {each['sum']}: {left:,} ≠ {right:,}, difference {left - right:+,}", fg="red")
