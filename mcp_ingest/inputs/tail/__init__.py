@@ -11,7 +11,8 @@ replaced file begins anew, under the same uid, in the next generation.
 
 When not. What is written between the last read and a truncation (logrotate's `copytruncate`) is lost with the
 file's content; the copy is a new file, so leave it out of the globs. What was compressed or deleted while the
-daemon was down cannot be read. Compressed files are left out.
+daemon was down cannot be read, nor a file that came and was renamed out of the globs before anybody saw it: match
+the rotated names, too (`app.log*`), where rotation is that quick. Compressed files are left out.
 
 Which files. A scan every `scan_seconds` decides; on Linux, inotify lets it and the reads come at once. Files stay
 open, up to `max_open_files` and the process's limit; see `followed.py` for what happens above it. At the first start
@@ -40,8 +41,8 @@ from mcp_ingest.inputs.tail.reader import Reader, Reading
 from mcp_ingest.metrics import TAIL_FILES, TAIL_UNREAD_BYTES
 
 _TICK_SECONDS = 1.0
-_COALESCE_SECONDS = 0.02  # hints that come this close together are one
-_SCAN_SHARE = 50  # a scan takes no more than this part of the time
+_COALESCE_SECONDS = 0.05  # hints that come this close together are one
+_SCAN_SHARE = 10  # a scan takes no more than this part of the time
 _OTHER_DESCRIPTORS = 256  # left for sockets, the spool and other inputs
 _STARTED = "started"  # the key that says that this input ran before
 

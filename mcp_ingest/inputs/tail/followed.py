@@ -21,6 +21,7 @@ from mcp_ingest.inputs.tail.files import File, Identity, Position, holds, identi
 
 Stored = dict[bytes, Position]
 _FORGET_SECONDS = 3600
+_LOOK_SECONDS = 0.2
 
 
 def read_positions(state: Mapping[str, bytes], prefix: str) -> Stored:
@@ -43,6 +44,8 @@ class Followed:
         self.ready: OrderedDict[File, None] = OrderedDict()
         self.forgotten: set[bytes] = set()
         self._paths: dict[str, File] = {}
+        self._gone: set[File] = set()
+        self._look_at = 0.0
         self._open: OrderedDict[File, None] = OrderedDict()  # the one idle longest comes first
         self._clock = clock
         self._logger = logger
@@ -74,6 +77,7 @@ class Followed:
         for file in [f for f in self.files.values() if f not in present]:
             self._missing(file)
         self._paths = {file.path: file for file in self.files.values() if file.gone is None}
+        self._gone = {file for file in self.files.values() if file.gone is not None}
 
     def _begin(self, path: str, at_end: bool) -> File | None:
         try:
@@ -192,6 +196,7 @@ class Followed:
         file = File.restored(uid, position.path, identity, position, fd)
         file.place = place
         file.gone = self._clock.monotonic()
+        self._gone.add(file)
         self._follow(file, fd)
         return True
 
@@ -207,7 +212,10 @@ class Followed:
     def look_at_gone(self, wait_seconds: float) -> None:
         """Read on in files that have no path any more; let go of those that nobody wrote to for so long."""
         now = self._clock.monotonic()
-        for file in [f for f in self.files.values() if f.gone is not None]:
+        if now < self._look_at:
+            return
+        self._look_at = now + _LOOK_SECONDS
+        for file in self._gone:
             if not file.last and now - (file.gone or 0) >= wait_seconds and self._at_end(file):
                 file.last = True
             self.ready[file] = None
@@ -262,6 +270,7 @@ class Followed:
         file.close()
         self._open.pop(file, None)
         self.ready.pop(file, None)
+        self._gone.discard(file)
         if self.files.get(file.identity) is file:
             del self.files[file.identity]
         if self._paths.get(file.path) is file:
