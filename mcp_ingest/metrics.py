@@ -6,10 +6,18 @@ Counts of events are the ledger's, read from the spool at each scrape, so that t
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import Metric as Family
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.utils import floatToGoString
+
+from mcp_ingest.errors import ConfigError
 
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
 
@@ -66,6 +74,12 @@ CONNECTIONS = Metric("mcp_ingest_connections", "gauge", "Open connections.", ("i
 PROTOCOL_ERRORS = Metric(
     "mcp_ingest_protocol_errors", "counter", "Connections closed for what they sent.", ("input", "reason")
 )
+IGNORED_FRAMES = Metric(
+    "mcp_ingest_ignored_frames",
+    "counter",
+    "Forward frames that are no logs: acknowledged and dropped.",
+    ("input", "signal"),
+)
 SANITIZED = Metric(
     "mcp_ingest_sanitized_values", "counter", "Values that JSON cannot hold and that were changed to fit.", ("input",)
 )
@@ -83,7 +97,7 @@ RETRIES = Metric("mcp_ingest_retries", "counter", "Events or requests sent again
 OUTPUT_UP = Metric(
     "mcp_ingest_output_up", "gauge", "1 while the output's last request was answered, else 0.", ("output",)
 )
-REDACTIONS = Metric("mcp_ingest_redactions", "counter", "Values masked, by rule.", ("pipeline", "rule"))
+REDACTIONS = Metric("mcp_ingest_redactions", "counter", "Values masked, by rule.", ("stage", "rule"))
 TAIL_FILES = Metric("mcp_ingest_tail_files", "gauge", "Files that are followed.", ("input",))
 TAIL_UNREAD_BYTES = Metric(
     "mcp_ingest_tail_unread_bytes", "gauge", "Bytes in followed files, as of the last scan, not read yet.", ("input",)
@@ -108,12 +122,83 @@ def catalogue() -> list[Metric]:
     return [value for value in globals().values() if isinstance(value, Metric)]
 
 
+Labels = tuple[str, ...]
+
+
+class Series:
+    """A metric that the configuration declares, filled a batch at a time: prometheus_client has no bulk observe.
+
+    Above `max_series` combinations of label values, further ones are counted under `other`.
+    """
+
+    def __init__(self, metric: Metric, max_series: int) -> None:
+        self.metric = metric
+        self.max_series = max_series
+        self._values: dict[Labels, float] = {}
+        self._buckets: dict[Labels, list[int]] = {}  # not cumulative, the last one is +Inf
+
+    def add(self, amounts: Mapping[Labels, float]) -> None:
+        """Raise a counter by these amounts."""
+        for labels, amount in amounts.items():
+            key = self._key(labels)
+            self._values[key] = self._values.get(key, 0) + amount
+
+    def set(self, values: Mapping[Labels, float]) -> None:
+        """Set a gauge to these values."""
+        for labels, value in values.items():
+            self._values[self._key(labels)] = value
+
+    def observe(self, observations: Mapping[Labels, tuple[list[int], float]]) -> None:
+        """Add to a histogram what `bucketed` made of the values."""
+        for labels, (buckets, total) in observations.items():
+            key = self._key(labels)
+            self._values[key] = self._values.get(key, 0) + total
+            before = self._buckets.get(key)
+            self._buckets[key] = buckets if before is None else [a + b for a, b in zip(before, buckets, strict=True)]
+
+    def bucketed(self, values: list[float]) -> tuple[list[int], float]:
+        """How many of these finite values fall into each bucket, and their sum; sorts the list."""
+        values.sort()
+        below = [bisect_right(values, bound) for bound in self.metric.buckets]
+        return [b - a for a, b in zip([0, *below], [*below, len(values)], strict=True)], sum(values)
+
+    def describe(self) -> Iterable[Family]:
+        """The names this takes, for the registry."""
+        return [self._family()]
+
+    def collect(self) -> Iterable[Family]:
+        """All series, for a scrape."""
+        family = self._family()
+        for labels, value in list(self._values.items()):
+            if isinstance(family, HistogramMetricFamily):
+                bounds = [*map(floatToGoString, self.metric.buckets), "+Inf"]
+                counts = accumulate(self._buckets[labels])
+                family.add_metric(labels, list(zip(bounds, counts, strict=True)), value)
+            else:
+                family.add_metric(labels, value)
+        return [family]
+
+    def _key(self, labels: Labels) -> Labels:
+        if labels in self._values or len(self._values) < self.max_series:
+            return labels
+        return ("other",) * len(labels)
+
+    def _family(self) -> CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily:
+        metric = self.metric
+        if metric.kind == "histogram":
+            return HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
+        if metric.kind == "gauge":
+            return GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
+        return CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
+
+
 class Metrics:
     """The metrics of one process: children are made at first use and kept."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
         self._made: dict[str, Any] = {}
+        self._series: dict[str, Series] = {}
 
     def counter(self, metric: Metric, **labels: str) -> Counter:
         """The counter with these label values."""
@@ -126,6 +211,23 @@ class Metrics:
     def histogram(self, metric: Metric, **labels: str) -> Histogram:
         """The histogram with these label values; its buckets are the declaration's."""
         return self._child(Histogram, metric, labels)  # type: ignore[no-any-return]
+
+    def series(self, metric: Metric, max_series: int = 1000) -> Series:
+        """The metric of that name that the configuration declares, shared by all who declare it alike.
+
+        `ConfigError` says so when another declaration has the name.
+        """
+        made = self._series.get(metric.name)
+        if made is None:
+            made = Series(metric, max_series)
+            try:
+                self.registry.register(made)
+            except ValueError:
+                raise ConfigError([f"{metric.name}: another metric has this name"]) from None
+            self._series[metric.name] = made
+        if (made.metric, made.max_series) != (metric, max_series):
+            raise ConfigError([f"{metric.name}: it is declared elsewhere, in another way"])
+        return made
 
     def _child(self, kind: Any, metric: Metric, labels: dict[str, str]) -> Any:
         parent = self._made.get(metric.name)

@@ -1,0 +1,287 @@
+"""Masking: `Masker` looks at every string, number and key of a record, at every depth, and masks what is secret.
+
+Used by the stage `redact`, by the engine for dead letters, and by outputs for the texts of their peers' errors. It
+fails closed: what it cannot look into (nested too deep, a type that JSON has not) raises `StageError`.
+
+Few events hold something to mask, so a batch is serialised and searched once for all rules' triggers
+(`masking_rules`); only the events in which one was found, and in those only the fields, meet the rules themselves.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from mcp_ingest.errors import ConfigError, StageError
+from mcp_ingest.masking_rules import PACKS, Rule, any_of, compiled, custom_rule, placeholder, set_of
+
+DEAD_LETTER_PACKS = ("pci", "secrets")
+MAX_DEPTH = 100  # orjson writes 254, but a walk takes three frames a level of Python's 1,000
+
+_NEWLINE = orjson.Fragment(b"\n")  # orjson writes no newline of its own: it stands between events only
+_CACHED_KEYS = 10_000
+_MASKED = compiled(r"\[REDACTED:[a-z0-9_:]+\]")
+
+Record = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Masked:
+    """What masking a batch came to: new records by index, values masked by rule, failures by index."""
+
+    records: dict[int, Record] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    errors: dict[int, Exception] = field(default_factory=dict)
+
+
+class Masker:
+    """The rules of some packs and of the user's own; `exempt_fields` are names (at any depth) or dotted paths.
+
+    `rules` are `(name, pattern, replacement)`; a replacement of None is `[REDACTED:name]`. `ConfigError` says which
+    pack is unknown and which pattern is wrong. Records are never changed in place: what is masked is new.
+    """
+
+    def __init__(
+        self,
+        packs: Iterable[str] = DEAD_LETTER_PACKS,
+        rules: Iterable[tuple[str, str, str | None]] = (),
+        exempt_fields: Iterable[str] = (),
+        keep_last_four: bool = False,
+    ) -> None:
+        self._rules = _all_rules(packs, rules, keep_last_four)
+        self._exempt = frozenset(exempt_fields)
+        self._has_paths = any("." in name for name in self._exempt)
+        self._numeric = [(rule, rule.number) for rule in self._rules if rule.number is not None]
+        self._keyed = [(rule, rule.key) for rule in self._rules if rule.key is not None]
+        self._clean_keys: set[str] = set()
+        triggers = [rule.trigger for rule in self._rules]
+        self._in_text = any_of(triggers) if triggers else None
+        self._by_trigger = set_of(triggers)
+        kinds = {rule.in_json for rule in self._rules}
+        escapes = [r"\\"] if "unescaped" in kinds else []  # such an event is looked at, whatever it holds
+        self._in_json = any_of([*triggers, *escapes]) if triggers and "never" not in kinds else None
+
+    def mask_records(self, records: Sequence[Record]) -> Masked:
+        """Mask a whole batch; a record that cannot be looked into is an error, its neighbours are masked."""
+        result = Masked()
+        for index, fields in self._doubtful(records).items():
+            counts: Counter[str] = Counter()
+            try:
+                record = self._mask_map(records[index], "", 0, counts, fields)
+            except Exception as error:  # fail closed, whatever it was
+                result.errors[index] = error
+                continue
+            if counts:
+                result.records[index] = record
+                result.counts.update(counts)
+        return result
+
+    def mask_record(self, record: Record) -> tuple[Record, Counter[str]]:
+        """The record (the same object if nothing was masked) and how many values each rule masked.
+
+        Raises `StageError` for what it cannot look into.
+        """
+        counts: Counter[str] = Counter()
+        return self._mask_map(record, "", 0, counts), counts
+
+    def mask_text(self, text: str) -> str:
+        """A text with what the rules find in it masked."""
+        return self._mask_string(text, Counter())
+
+    def mask_bytes(self, data: bytes) -> bytes:
+        """Bytes, which may be no UTF-8, with what the rules find in them masked."""
+        return self._mask_utf8(data, Counter())
+
+    # --- which events are worth a look ----------------------------------------------------------------------
+
+    def _doubtful(self, records: Sequence[Record]) -> dict[int, set[str] | None]:
+        """The records in which a rule may find something, with the fields that are worth a look (None: all)."""
+        indices, unreadable = self._suspects(records)
+        result: dict[int, set[str] | None] = dict.fromkeys(unreadable)
+        owners = [(index, name) for index in indices for name in records[index]]
+        fields, unreadable = self._suspects([{name: records[index][name]} for index, name in owners])
+        for index, name in (owners[place] for place in (*fields, *unreadable)):
+            names = result.setdefault(index, set())
+            if names is not None:
+                names.add(name)
+        return result
+
+    def _suspects(self, records: Sequence[Any]) -> tuple[Sequence[int], Sequence[int]]:
+        """The indices of what a trigger matches (all that a rule can find is there), and of what is no JSON."""
+        if self._in_text is None:
+            return (), ()
+        if self._in_json is None:
+            return (), range(len(records))
+        lines = [_NEWLINE] * (2 * len(records))
+        lines[::2] = records
+        try:
+            serialised = orjson.dumps(lines)
+        except TypeError:
+            if len(records) == 1:
+                return (), (0,)
+            middle = len(records) // 2
+            matched, unreadable = self._suspects(records[:middle])
+            others = self._suspects(records[middle:])
+            return [*matched, *(middle + i for i in others[0])], [*unreadable, *(middle + i for i in others[1])]
+        return _lines_with(self._in_json.finditer(serialised), serialised), ()
+
+    # --- the walk: whatever is unchanged is returned as the same object -----------------------------------------
+
+    def _mask_map(
+        self, record: Record, path: str, depth: int, counts: Counter[str], only: set[str] | None = None
+    ) -> Record:
+        if depth > MAX_DEPTH:
+            raise StageError(f"nested deeper than {MAX_DEPTH} levels: it cannot be masked")
+        changed: dict[str, tuple[str, Any]] = {}
+        for key, value in record.items():
+            if (only is not None and key not in only) or self._is_exempt(path, key):
+                continue
+            new_key = self._mask_key(key, counts)
+            new_value = self._mask_field(key, value, f"{path}{key}." if self._has_paths else "", depth, counts)
+            if new_key is not key or new_value is not value:
+                changed[key] = (new_key, new_value)
+        return _replaced(record, changed) if changed else record
+
+    def _is_exempt(self, path: str, key: str) -> bool:
+        return bool(self._exempt) and (key in self._exempt or (self._has_paths and f"{path}{key}" in self._exempt))
+
+    def _mask_key(self, key: Any, counts: Counter[str]) -> Any:
+        if key in self._clean_keys:
+            return key
+        if not isinstance(key, str):
+            text = str(key)
+            masked = self._mask_string(text, counts)
+            return key if masked == text else masked
+        return self._mask_string(key, counts)
+
+    def _mask_field(self, key: Any, value: Any, path: str, depth: int, counts: Counter[str]) -> Any:
+        """The value of a field, masked as a whole if the field's name says that it is a secret."""
+        if key not in self._clean_keys:
+            name = str(key).encode("utf-8", "replace")
+            for rule, pattern in self._keyed:
+                if pattern.search(name) is not None:
+                    if _is_harmless(value):
+                        return value
+                    counts[rule.name] += 1
+                    return placeholder(rule.name)
+            self._remember(key, name)
+        return self._mask_value(value, path, depth, counts)
+
+    def _remember(self, key: Any, name: bytes) -> None:
+        """Names come again and again: a clean one is looked at once."""
+        if isinstance(key, str) and (self._in_text is None or self._in_text.search(name) is None):
+            if len(self._clean_keys) >= _CACHED_KEYS:
+                self._clean_keys.clear()
+            self._clean_keys.add(key)
+
+    def _mask_value(self, value: Any, path: str, depth: int, counts: Counter[str]) -> Any:
+        if isinstance(value, str):
+            return self._mask_string(value, counts)
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, int | float):
+            return self._mask_number(value, counts)
+        if isinstance(value, dict):
+            return self._mask_map(value, path, depth + 1, counts)
+        if isinstance(value, list | tuple):
+            return self._mask_list(value, path, depth + 1, counts)
+        if isinstance(value, bytes):
+            return self._mask_utf8(value, counts)
+        try:
+            text = orjson.dumps(value).decode()
+        except TypeError:
+            raise StageError(f"a value of the type {type(value).__name__} cannot be masked") from None
+        masked = self._mask_string(text, counts)
+        return value if masked is text else masked
+
+    def _mask_list(self, values: Sequence[Any], path: str, depth: int, counts: Counter[str]) -> Any:
+        if depth > MAX_DEPTH:
+            raise StageError(f"nested deeper than {MAX_DEPTH} levels: it cannot be masked")
+        masked = [self._mask_value(value, path, depth, counts) for value in values]
+        return masked if any(new is not old for new, old in zip(masked, values, strict=True)) else values
+
+    def _mask_number(self, value: float, counts: Counter[str]) -> Any:
+        for rule, as_text in self._numeric:
+            text = as_text(value)
+            if text is not None:
+                masked, count = rule.apply(text)
+                if count:
+                    counts[rule.name] += count
+                    return masked.decode("utf-8", "replace")
+        return value
+
+    def _mask_string(self, text: str, counts: Counter[str]) -> str:
+        data = text.encode("utf-8", "replace")
+        masked = self._mask_utf8(data, counts)
+        return text if masked is data else masked.decode("utf-8", "replace")
+
+    def _mask_utf8(self, data: bytes, counts: Counter[str]) -> bytes:
+        for index in self._which(data):
+            rule = self._rules[index]
+            data, count = rule.apply(data)
+            if count:
+                counts[rule.name] += count
+        return data
+
+    def _which(self, data: bytes) -> Sequence[int]:
+        """The rules that may find something; all of them should the set have given up for lack of memory."""
+        if self._in_text is None:
+            return ()
+        found = self._by_trigger.Match(data)
+        if not found:
+            return () if self._in_text.search(data) is None else range(len(self._rules))
+        return sorted(found)
+
+
+def _all_rules(packs: Iterable[str], rules: Iterable[tuple[str, str, str | None]], keep_last_four: bool) -> list[Rule]:
+    """The user's rules first, then the packs in a fixed order; every mistake at once."""
+    wanted, found, problems = list(packs), [], []
+    problems += [f"packs: {name!r} is not a pack: there are {', '.join(PACKS)}" for name in wanted if name not in PACKS]
+    for name, pattern, replacement in rules:
+        try:
+            found.append(custom_rule(name, pattern, replacement))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    return [*found, *(rule for name, pack in PACKS.items() if name in wanted for rule in pack(keep_last_four))]
+
+
+def _lines_with(matches: Iterable[Any], serialised: bytes) -> list[int]:
+    """The numbers of the lines that hold a match, each once; a match over several lines counts for all of them."""
+    found: list[int] = []
+    line = position = 0
+    for match in matches:
+        start, end = match.span()
+        line += serialised.count(b"\n", position, start)
+        if not found or found[-1] != line:
+            found.append(line)
+        if (more := serialised.count(b"\n", start, end)) > 0:
+            found.extend(range(line + 1, line + more + 1))
+            line += more
+        position = end
+    return found
+
+
+def _is_harmless(value: Any) -> bool:
+    """Nothing, yes or no, or masked already."""
+    if isinstance(value, str):
+        return not value or _MASKED.fullmatch(value) is not None
+    return value is None or isinstance(value, bool) or (isinstance(value, dict | list | tuple | bytes) and not value)
+
+
+def _replaced(record: Record, changed: dict[str, tuple[str, Any]]) -> Record:
+    """The record with these fields changed, in the same order; keys that became equal are numbered."""
+    result: Record = {}
+    for old, value in record.items():
+        key, new = changed.get(old, (old, value))
+        name, number = key, 1
+        while name in result:
+            number += 1
+            name = f"{key}#{number}"
+        result[name] = new
+    return result
