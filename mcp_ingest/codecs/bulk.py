@@ -20,7 +20,7 @@ _LONGEST_TEXT = 500
 #: What follows these words in a reason is the document itself, or what the reader knows.
 _ECHOES = (
     " in document with id ", " Preview of field's value", "\n at [Source", " For input string:", " Numeric value (",
-    " failed to parse date field [", " for REST request [",
+    " failed to parse date field [", " for REST request [", " The prefix of the first immense term",
 )  # fmt: skip
 
 

@@ -91,6 +91,8 @@ def test_an_errors_text_leaves_out_the_values_that_the_server_echoes() -> None:
         {"type": "x", "reason": 'Unexpected character\n at [Source: (byte[])"{s3cret"; line: 1]', "caused_by": None}
     )
     assert broken.text == "x: Unexpected character"
+    immense = "at least one immense term in field=\"k\". The prefix of the first immense term is: '[115, 51, 99]...'"
+    assert BulkError("x", immense).text == 'x: at least one immense term in field="k".'
 
 
 def test_an_errors_text_is_short() -> None:

@@ -19,7 +19,7 @@ _SENTENCES = tuple(
             r"failed to parse \[(.+?)\]",
             r"mapper \[(.+?)\] (?:cannot be changed|of different type)",
             r"[Cc]an't merge a non[ -](?:object|nested) mapping \[(.+?)\]",
-            r"immense term in field=\"(.+?)\"",
+            r"immense term in field=\"(.+?)(?:\._value(?:AndPath)?)?\"",
             r"Field \[(.+?)\] is a metadata field",
             r"[Oo]bject field starting or ending with a \[\.\] makes object resolution ambiguous: \[(.+?)\]",
             r"field name cannot contain only whitespace: \['(.+?)'\]",

@@ -19,6 +19,7 @@ REASONS = [
      "object but found [keyword].", "app.kubernetes.io/name"),
     ("can't merge a non object mapping [app] with an object mapping", "app"),
     ("Document contains at least one immense term in field=\"k\" (whose UTF8 encoding is longer than", "k"),
+    ('Document contains at least one immense term in field="metadata._valueAndPath" (whose UTF8', "metadata"),
     ("object field starting or ending with a [.] makes object resolution ambiguous: [a.]", "a."),
     ("[1:2] failed to parse: field name cannot contain only whitespace: ['u..v']", "u..v"),
     ("[1:8] Field [_id] is a metadata field and cannot be added inside a document.", "_id"),
