@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain, count
 from typing import Any, Generic, TypeVar
 
 from mcp_ingest.event import Record
@@ -41,14 +42,15 @@ def metadata_of(record: Record) -> dict[str, Any]:
 
 
 def set_aside(metadata: dict[str, Any], name: str, value: Any) -> None:
-    """Keep `value` under this name, or under the next free one of `name_2`, `name_3`, …"""
-    free, number = name, 1
-    while free in metadata:
+    """Keep `value` under this name, or under a free one of `name_2`, `name_3`, …; once if it is there already."""
+    # behind the tenth the map's own length is the next guess: a thousand of one name must not cost a million looks
+    for number in chain(range(1, 10), count(len(metadata) + 1)):
+        free = f"{name}_{number}" if number > 1 else name
+        if free not in metadata:
+            metadata[free] = value
+            return
         if metadata[free] == value:
             return
-        number += 1
-        free = f"{name}_{number}"
-    metadata[free] = value
 
 
 def warn(record: Record, text: str) -> None:

@@ -21,9 +21,7 @@ from mcp_ingest.stages._record import metadata_of
 class EnrichHostConfig(StageSettings):
     """Settings of `enrich_host`."""
 
-    host: Annotated[str | None, Meta(description="Name of the host; by default the machine's own, empty for none.")] = (
-        None
-    )
+    host: Annotated[str | None, Meta(description="Name of the host; by default the machine's own.")] = None
     environment: Annotated[str, Meta(description="As `metadata.environment`: production, staging, …")] = ""
     region: Annotated[str, Meta(description="As `metadata.region`: the data centre or the cloud's region.")] = ""
     fields: Annotated[

@@ -28,7 +28,7 @@ class ParseJsonConfig(StageSettings):
     """Settings of `parse_json`."""
 
     field: Annotated[
-        str | list[str], Meta(description="The field with the text; of several, the first that holds an object.")
+        str | list[str], Meta(description="The field with the text; of several, each that holds an object.")
     ] = "message"
     into: Annotated[str | None, Meta(description="Put the parsed object under this one key instead of merging it.")] = (
         None
@@ -78,6 +78,8 @@ class ParseJson(Stage):
             for index, record in enumerate(batch.records):
                 text = record.get(field)
                 if text.__class__ is not str or (text[:1] not in "{ \t\r\n" and not plain_is_error):
+                    continue
+                if index in errors:
                     continue
                 try:
                     batch.records[index] = self._merged(record, field, text)
