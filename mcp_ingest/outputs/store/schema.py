@@ -12,7 +12,7 @@ import functools
 import math
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from tantivy import Document, Filter, Schema, SchemaBuilder, TextAnalyzer, TextAnalyzerBuilder, Tokenizer
 
@@ -22,6 +22,7 @@ from mcp_ingest.codecs.names import FLAT_FIELDS
 OWN_KEYWORDS = ("service_name", "service_version", "log_level", "operation", "tag")
 KEYWORDS = frozenset({name for name, kind in FLAT_FIELDS.items() if kind == "keyword"} | {"tag"})
 NUMBERS = tuple(name for name, kind in FLAT_FIELDS.items() if kind in ("number", "integer"))
+INTEGERS = frozenset(name for name in NUMBERS if FLAT_FIELDS[name] == "integer")
 #: Both are the time of the event, which has a column of its own, in nanoseconds.
 TIMES = ("@timestamp", "timestamp")
 TEXT = "message"
@@ -81,34 +82,48 @@ def document(record: dict[str, Any], chunk: str, event_id: str, time: int, line:
     made.add_text("id", event_id)
     made.add_integer("time", time)
     made.add_bytes("line", line)
-    names: set[str] = set()
-    numbers: dict[str, list[float]] = {}
+    named = _Named(set(), {})
     for path, value in leaves(record):
         if path in TIMES:
             continue
-        if path == TEXT:
-            made.add_text(TEXT, keyword(value))
-            names.add(TEXT)
-        elif path in NUMBERS:
-            if (number := as_number(value)) is not None:
+        if path in NUMBERS:
+            if (number := _typed_number(path, value)) is not None:
                 made.add_float(path, number)
-        elif type(value) in (int, float) and path not in KEYWORDS and not path.startswith("metadata."):
-            if math.isfinite(number := float(value)):
-                numbers.setdefault(number_key(path), []).append(number)
-                names.add(path)
-        elif len(text := value if type(value) is str else keyword(value)) <= MAX_KEYWORD:
-            if path in OWN_KEYWORDS:
+        elif path == TEXT:
+            made.add_text(TEXT, keyword(value))
+            named.names.add(TEXT)
+        elif path in OWN_KEYWORDS:
+            if len(text := keyword(value)) <= MAX_KEYWORD:
                 made.add_text(path, text)
-            else:
-                made.add_text("terms", f"{path}{SEPARATOR}{text}")
-                names.add(path)
-    if type(record.get(MAP)) is dict and any(name.startswith("metadata.") for name in names):
-        names.add(MAP)
-    for name in names:
+        else:
+            _add_by_name(made, named, path, value)
+    for name in named.names:
         made.add_text("names", name)
-    if numbers:
-        made.add_json("numbers", numbers)
+    if named.numbers:
+        made.add_json("numbers", named.numbers)
     return made
+
+
+class _Named(NamedTuple):
+    """What an event has under names without a field of their own: the names, the numbers by key."""
+
+    names: set[str]
+    numbers: dict[str, list[float]]
+
+
+def _add_by_name(made: Document, named: _Named, path: str, value: Any) -> None:
+    in_map = path.startswith(MAP + ".")
+    if type(value) in (int, float) and path not in KEYWORDS and not in_map:
+        if (number := as_number(value)) is not None:
+            named.numbers.setdefault(number_key(path), []).append(number)
+            named.names.add(path)
+        return
+    text = value if type(value) is str else keyword(value)
+    if len(text) <= MAX_KEYWORD:
+        made.add_text("terms", f"{path}{SEPARATOR}{text}")
+        named.names.add(path)
+        if in_map:
+            named.names.add(MAP)
 
 
 def leaves(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -148,6 +163,11 @@ def keyword(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)
+
+
+def _typed_number(path: str, value: Any) -> float | None:
+    number = as_number(value)
+    return number if number is None or path not in INTEGERS else float(int(number))
 
 
 def as_number(value: Any) -> float | None:
