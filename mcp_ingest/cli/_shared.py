@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-import urllib.error
-import urllib.request
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from mcp_ingest.config.model import HttpSettings
 from mcp_ingest.errors import IngestError
 
+if TYPE_CHECKING:
+    from urllib.error import HTTPError
+
 F = TypeVar("F", bound=Callable[..., Any])
 
-_ANY = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}  # noqa: S104  where a listener on all is reached
+_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104  where a listener on all is reached
 
 
 def config_option(function: F) -> F:
@@ -29,9 +30,18 @@ def config_option(function: F) -> F:
     )(function)
 
 
+def reachable(host: str) -> str:
+    """The address at which this machine reaches a listener on `host`."""
+    return _ANY.get(host, host)
+
+
 def ask_daemon(http: HttpSettings, path: str, timeout: float = 10) -> Any | None:
     """The daemon's JSON answer; None where no daemon listens, IngestError with its reason where it refuses."""
-    host = _ANY.get(http.host, f"[{http.host}]" if ":" in http.host else http.host)
+    import urllib.error
+    import urllib.request  # a tenth of the start-up time, which `run` does not have to pay
+
+    host = reachable(http.host)
+    host = f"[{host}]" if ":" in host else host
     headers = {"Authorization": f"Bearer {http.token}"} if http.token else {}
     request = urllib.request.Request(f"http://{host}:{http.port}{path}", headers=headers)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # the daemon is never behind a proxy
@@ -49,7 +59,7 @@ def ask_daemon(http: HttpSettings, path: str, timeout: float = 10) -> Any | None
         raise IngestError(f"what listens on {host}:{http.port} is not mcp-ingest") from None
 
 
-def _reason(error: urllib.error.HTTPError) -> str:
+def _reason(error: HTTPError) -> str:
     try:
         return str(json.load(error)["error"])
     except (ValueError, KeyError, TypeError):

@@ -45,7 +45,11 @@ class Graph:
         factory = self.find(kind, type_name, place)
         if factory is None:
             return None
-        settings = to_settings(node, factory.Config, self.report)
+        try:
+            settings = to_settings(node, factory.Config, self.report)
+        except Exception as error:  # the component's own fault, which is said instead of a traceback
+            self.report(place, f"the settings of the {kind} `{type_name}` cannot be checked: {error}")
+            return None
         return None if settings is None else ComponentConfig(kind, name, type_name, settings, place)
 
     def find(self, kind: Kind, type_name: str, place: Place) -> Any:
