@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from mcp_ingest.spool.model import Chunk, Held, Ledger, Usage
 from mcp_ingest.spool.rows import LedgerRow, ledger_from
+from mcp_ingest.spool.schema import PAGE
 from mcp_ingest.spool.seen import BLOCK, DIGEST_BYTES, Seen, split
 
 
@@ -203,7 +204,6 @@ def oldest_chunk(connection: sqlite3.Connection) -> int | None:
 
 def used_bytes(connection: sqlite3.Connection) -> int:
     """Bytes of the pages that hold something."""
-    (size,) = connection.execute("PRAGMA page_size").fetchone()
     (count,) = connection.execute("PRAGMA page_count").fetchone()
     (free,) = connection.execute("PRAGMA freelist_count").fetchone()
-    return int(size * (count - free))
+    return PAGE * int(count - free)
