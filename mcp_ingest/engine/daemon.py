@@ -176,6 +176,10 @@ class Daemon:
 
     # --- what it says of itself ---
 
+    def delivering(self) -> list[str]:
+        """The outputs, once the spool is open."""
+        return list(self._deliveries)
+
     def status(self) -> dict[str, Any]:
         """The JSON of `/status`."""
         ledger, now = self.spool.ledger(), self.clock.monotonic()

@@ -33,7 +33,7 @@ class SpoolCollector(Collector):
             elif isinstance(key, OutputKey):
                 outs.add_metric([key.output, key.term, key.reason], count)
         held, oldest = _gauge(metrics.OUTPUT_HELD), _gauge(metrics.OUTPUT_OLDEST)
-        for name in self._daemon.config.outputs:
+        for name in self._daemon.delivering():
             owes = spool.held(name)
             held.add_metric([name], owes.events)
             oldest.add_metric([name], age(owes.oldest, now) or 0.0)

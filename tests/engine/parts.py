@@ -8,11 +8,15 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from mcp_ingest.component import Output
+from mcp_ingest.component import Output, Stage, StageSettings
 from mcp_ingest.context import Context, SystemClock
 from mcp_ingest.engine.delivery import Delivery
-from mcp_ingest.event import Batch, Term
+from mcp_ingest.engine.ingest import Ingest
+from mcp_ingest.engine.intake import IntakeMaker, Route
+from mcp_ingest.engine.pipeline import Pipeline
+from mcp_ingest.event import Batch, Origin, Term
 from mcp_ingest.metrics import Metrics
 from mcp_ingest.spool import Spool
 from mcp_ingest.spool.model import Intake, NewChunk, OutputKey, SpoolSettings
@@ -72,6 +76,35 @@ def intake(*ids: str, output: str = "out", destination: str = "index", line: byt
     count = len(full)
     chunk = NewChunk("p", 0, full, [1] * count, ["t"] * count, [line] * count, {output: [destination] * count})
     return Intake(chunks=[chunk], ledger=Counter({OutputKey(output, Term.ASSIGNED): count}))
+
+
+class _Drop(Stage):
+    def apply(self, batch: Batch) -> Batch:
+        return batch.keep([not record.get("noise") for record in batch.records], Term.FILTERED, "noise")
+
+
+def batch(*records: dict[str, Any], tag: str = "mcp.a", start: int = 0) -> Batch:
+    """A batch of these records from the input `in`, at positions from `start` on."""
+    origin = Origin("in", "P" * 20, 1_763_823_600_000_000_000)
+    return Batch.of(origin, tag, [0] * len(records), list(records), list(range(start, start + len(records))))
+
+
+@contextlib.asynccontextmanager
+async def ingesting(spool: Spool) -> AsyncIterator[Ingest]:
+    """Turns being made: `mcp*` goes through a stage that drops noise, `other*` straight, both to `out`."""
+    outputs: dict[str, Output] = {"out": Scripted()}
+    pipeline = Pipeline("mcp", [_Drop(StageSettings(), Context("drop"))], ["out"])
+    routes = [
+        Route(lambda tag: tag.startswith("mcp"), pipeline),
+        Route(lambda tag: tag.startswith("other"), Pipeline("other", [], ["out"])),
+    ]
+    ingest = Ingest(IntakeMaker(routes, outputs, spool, SystemClock()), spool, Metrics(), LOG)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(ingest.run())
+        try:
+            yield ingest
+        finally:
+            ingest.drain()
 
 
 @contextlib.asynccontextmanager

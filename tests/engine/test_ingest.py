@@ -1,185 +1,88 @@
-"""From emits to durable commits, over a real spool."""
+"""The turns that make commits of emits."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from mcp_ingest.component import Output, Stage, StageSettings
-from mcp_ingest.context import Context, SystemClock
-from mcp_ingest.engine.ingest import Ingest
-from mcp_ingest.engine.intake import IntakeMaker, Route
-from mcp_ingest.engine.pipeline import Pipeline
-from mcp_ingest.engine.status import sums
-from mcp_ingest.errors import SpoolError, StreamBrokenError
-from mcp_ingest.event import Batch, ChunkSlice, Origin, Progress, Rejected, Stream, Term
-from mcp_ingest.metrics import Metrics
+from mcp_ingest.engine.intake import IntakeMaker, Made
+from mcp_ingest.errors import SpoolError, SpoolFullError
+from mcp_ingest.event import Progress
 from mcp_ingest.spool import Spool
-from mcp_ingest.spool.model import Intake
-from tests.engine.parts import LOG, Scripted, spool_in
+from tests.engine.parts import batch, ingesting, spool_in
 
 
-class _Drop(Stage):
-    def apply(self, batch: Batch) -> Batch:
-        return batch.keep([not record.get("noise") for record in batch.records], Term.FILTERED, "noise")
+async def test_a_full_spool_makes_emits_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `block` an emit waits while there is no room and returns once there is."""
+    async with spool_in(tmp_path) as spool, ingesting(spool) as ingest:
+        room = asyncio.Event()
+        monkeypatch.setattr(spool, "has_room", room.is_set)
+        monkeypatch.setattr(spool, "room", room.wait)
+        async with asyncio.TaskGroup() as group:
+            emit = group.create_task(ingest.emit_for("in")(batch({"n": 1})))
+            await asyncio.sleep(0.05)
+            assert not emit.done()
+            room.set()
+        assert spool.held("out").events == 1
 
 
-def _batch(*records: dict[str, Any], tag: str = "mcp.a", start: int = 0) -> Batch:
-    origin = Origin("in", "P" * 20, 1_763_823_600_000_000_000)
-    return Batch.of(origin, tag, [0] * len(records), list(records), list(range(start, start + len(records))))
+async def test_a_stop_does_not_wait_for_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the daemon stops while the spool is full, what waits is refused: it was never acknowledged."""
+    async with spool_in(tmp_path) as spool, ingesting(spool) as ingest:
+        monkeypatch.setattr(spool, "has_room", lambda: False)
+        monkeypatch.setattr(spool, "room", asyncio.Event().wait)
+        async with asyncio.TaskGroup() as group:
+            emit = group.create_task(_raises(ingest.emit_for("in")(batch({"n": 1}))))
+            await asyncio.sleep(0.02)
+            ingest.wait_no_more()
+        assert isinstance(emit.result(), SpoolFullError)
 
 
-@contextlib.asynccontextmanager
-async def _ingest(spool: Spool, outputs: dict[str, Output] | None = None) -> AsyncIterator[Ingest]:
-    outputs = outputs or {"out": Scripted()}
-    pipeline = Pipeline("mcp", [_Drop(StageSettings(), Context("drop"))], list(outputs))
-    other = Pipeline("other", [], list(outputs)[:1])
-    routes = [
-        Route(lambda tag: tag.startswith("mcp"), pipeline),
-        Route(lambda tag: tag.startswith("other"), other),
-    ]
-    maker = IntakeMaker(routes, outputs, spool, SystemClock())
-    ingest = Ingest(maker, spool, Metrics(), LOG)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(ingest.run())
-        yield ingest
-        ingest.drain()
+async def test_a_fault_of_ours_is_an_error_of_that_emit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug while events are taken in reaches their sender as an error; later emits go on."""
+
+    def broken(self: IntakeMaker, emits: object) -> Made:
+        monkeypatch.undo()
+        raise RuntimeError("bug")
+
+    async with spool_in(tmp_path) as spool, ingesting(spool) as ingest:
+        monkeypatch.setattr(IntakeMaker, "make", broken)
+        with pytest.raises(SpoolError, match="bug"):
+            await ingest.emit_for("in")(batch({"n": 1}))
+        await ingest.emit_for("in")(batch({"n": 1}))
+        assert spool.held("out").events == 1
 
 
-async def _events(spool: Spool) -> list[str]:
-    return [event_id for chunk in await spool.fresh("out", 0, 2**30) for event_id in chunk.ids]
+async def test_effects_come_after_the_commit(tmp_path: Path) -> None:
+    """What stages counted is applied once, when the commit is durable."""
+    async with spool_in(tmp_path) as spool, ingesting(spool) as ingest:
+        counted: list[int] = []
+        made = batch({"n": 1})
+        made.outcome.effects.append(lambda: counted.append(spool.held("out").events))
+        await ingest.emit_for("in")(made)
+        assert counted == [1]
 
 
-def _assert_closed(spool: Spool) -> None:
-    rows = sums(spool.ledger(), {"out": spool.held("out").events}, spool.usage().dead_letters)
-    assert all(row["closed"] for row in rows), rows
+async def test_a_cancelled_emit_may_still_commit(tmp_path: Path) -> None:
+    """Who stops waiting does not stop the commit."""
+    async with spool_in(tmp_path) as spool:
+        async with ingesting(spool) as ingest:
+            task = asyncio.ensure_future(ingest.emit_for("in")(batch({"n": 1}), Progress(positions={"k": b"1"})))
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+        assert _committed(spool)
 
 
-async def test_emit_returns_when_it_is_durable(tmp_path: Path) -> None:
-    """Events, positions and counters of an emit are there after it returned, with the ids of their source."""
-    async with spool_in(tmp_path) as spool, _ingest(spool) as ingest:
-        emit = ingest.emit_for("in")
-        await emit(_batch({"a": 1}, {"noise": 1}, {"a": 2}), Progress(positions={"tail/x": b"7"}))
-        assert await _events(spool) == ["P" * 20 + "AAAAAAAA", "P" * 20 + "AAAAAAAC"]
-        assert spool.positions("tail/") == {"tail/x": b"7"}
-        assert spool.held("out").events == 2
-        _assert_closed(spool)
+def _committed(spool: Spool) -> bool:
+    return (spool.held("out").events, spool.positions("k")) == (1, {"k": b"1"})
 
 
-async def test_a_batch_of_which_nothing_is_left_commits_its_progress(tmp_path: Path) -> None:
-    """All filtered: the position moves, the counts are there, no chunk is made."""
-    async with spool_in(tmp_path) as spool, _ingest(spool) as ingest:
-        await ingest.emit_for("in")(_batch({"noise": 1}), Progress(positions={"k": b"1"}))
-        assert spool.positions("k") == {"k": b"1"}
-        assert spool.usage().chunks == 0
-        _assert_closed(spool)
-
-
-async def test_waiting_emits_share_turns(tmp_path: Path) -> None:
-    """Many small emits at once become few chunks, in order."""
-    async with spool_in(tmp_path) as spool, _ingest(spool) as ingest:
-        emit = ingest.emit_for("in")
-        await asyncio.gather(*(emit(_batch({"n": n}, start=n)) for n in range(500)))
-        assert len(await _events(spool)) == 500
-        assert spool.usage().chunks <= 20
-        _assert_closed(spool)
-
-
-async def test_tags_choose_the_pipeline(tmp_path: Path) -> None:
-    """A mixed batch is split; what no pipeline takes is a masked dead letter called unmatched."""
-    async with spool_in(tmp_path) as spool, _ingest(spool) as ingest:
-        batch = _batch({"a": 1}, {"b": 1}, {"password": "hunter22", "n": 3})
-        batch.tags = ["mcp", "other.x", "stranger"]
-        await ingest.emit_for("in")(batch)
-        chunks = await spool.fresh("out", 0, 2**30)
-        assert sorted((chunk.pipeline, chunk.tags) for chunk in chunks) == [("mcp", ["mcp"]), ("other", ["other.x"])]
-        (letter,) = await spool.letters(10)
-        assert letter.kind == "unmatched"
-        assert "'stranger'" in letter.reason
-        assert b"hunter22" not in letter.record
-        _assert_closed(spool)
-
-
-async def test_what_could_not_be_decoded_is_received_and_a_letter(tmp_path: Path) -> None:
-    """An event that the input could not decode is accounted for and kept as a dead letter."""
-    async with spool_in(tmp_path) as spool, _ingest(spool) as ingest:
-        batch = _batch({"a": 1})
-        batch.reject(Rejected("mcp", 0, b"\xff{", 9, batch.origins[0], "not a map", why="invalid"))
-        await ingest.emit_for("in")(batch)
-        (letter,) = await spool.letters(10)
-        assert (letter.kind, letter.input) == ("invalid", "in")
-        _assert_closed(spool)
-
-
-async def test_a_chunk_that_comes_again_is_deduplicated(tmp_path: Path) -> None:
-    """A forward chunk is taken once: in flight, after its commit, and after a restart."""
-    digest = b"d" * 16
-    async with spool_in(tmp_path) as spool, _ingest(spool) as ingest:
-        emit = ingest.emit_for("in")
-        progress = [Progress(chunk=ChunkSlice(digest)) for _ in range(3)]
-        await asyncio.gather(*(emit(_batch({"a": 1}, {"a": 2}), each) for each in progress))
-        assert len(await _events(spool)) == 2
-    async with spool_in(tmp_path) as spool, _ingest(spool) as ingest:
-        await ingest.emit_for("in")(_batch({"a": 1}, {"a": 2}), Progress(chunk=ChunkSlice(digest)))
-        assert len(await _events(spool)) == 2
-        deduplicated = sum(count for key, count in spool.ledger().items() if key.term is Term.DEDUPLICATED)
-        assert deduplicated == 6
-        _assert_closed(spool)
-
-
-async def test_slices_of_a_chunk_record_how_far_it_got(tmp_path: Path) -> None:
-    """After a crash between slices the resend adds only what was not taken."""
-    digest = b"e" * 16
-
-    def slices() -> list[tuple[Batch, Progress]]:
-        parts = [(0, False), (2, False), (4, True)]
-        return [
-            (_batch({"n": s}, {"n": s + 1}, start=s), Progress(chunk=ChunkSlice(digest, s, last))) for s, last in parts
-        ]
-
-    async with spool_in(tmp_path) as spool, _ingest(spool) as ingest:
-        for batch, progress in slices()[:2]:
-            await ingest.emit_for("in")(batch, progress)
-    async with spool_in(tmp_path) as spool, _ingest(spool) as ingest:
-        for batch, progress in slices():
-            await ingest.emit_for("in")(batch, progress)
-        events = await _events(spool)
-        assert len(events) == len(set(events)) == 6
-        assert spool.positions("chunk/") == {}
-        assert spool.seen(digest)
-        _assert_closed(spool)
-
-
-async def test_after_a_failed_commit_the_stream_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The failed emit raises, later ones of that stream too; another stream goes on, and nothing was counted."""
-    async with spool_in(tmp_path) as spool, _ingest(spool) as ingest:
-        emit, stream = ingest.emit_for("in"), Stream()
-        real = spool.submit
-
-        def failing(intake: Intake) -> asyncio.Future[list[int]]:
-            monkeypatch.setattr(spool, "submit", real)
-            failed: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
-            failed.set_exception(SpoolError("disk full"))
-            return failed
-
-        monkeypatch.setattr(spool, "submit", failing)
-        with pytest.raises(SpoolError, match="disk full"):
-            await emit(_batch({"n": 1}), Progress(stream))
-        with pytest.raises(StreamBrokenError):
-            await emit(_batch({"n": 2}), Progress(stream))
-        await emit(_batch({"n": 1}), Progress(Stream()))
-        assert len(await _events(spool)) == 1
-        _assert_closed(spool)
-
-
-async def test_errors_go_to_chunks_of_high_priority(tmp_path: Path) -> None:
-    """ERROR and CRITICAL stand in chunks of their own."""
-    async with spool_in(tmp_path) as spool, _ingest(spool) as ingest:
-        await ingest.emit_for("in")(_batch({"log_level": "ERROR"}, {"log_level": "INFO"}, {"log_level": "CRITICAL"}))
-        chunks = await spool.fresh("out", 0, 2**30)
-        assert [(chunk.priority, len(chunk.ids)) for chunk in chunks] == [(0, 1), (1, 2)]
+async def _raises(coroutine: object) -> BaseException | None:
+    try:
+        await coroutine  # type: ignore[misc]
+    except Exception as error:
+        return error
+    return None

@@ -1,0 +1,96 @@
+"""The running whole, in this process: real inputs, a real spool, a real output."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mcp_ingest.config.load import load
+from mcp_ingest.engine.daemon import Daemon
+from mcp_ingest.errors import IngestError
+from mcp_ingest.metrics import Metrics
+from tests.engine.parts import until
+
+
+def _config(directory: Path, **changes: Any) -> dict[str, Any]:
+    return {
+        "inputs": {"files": {"type": "tail", "paths": [str(directory / "*.log")], "start_at": "head"}},
+        "pipelines": {"p": {"match": "**", "stages": [{"redact": {}}]}},
+        "outputs": {"archive": {"type": "file", "path": str(directory / "out" / "all.ndjson")}},
+        "spool": {"directory": str(directory / "spool")},
+        **changes,
+    }
+
+
+def _daemon(directory: Path, config: dict[str, Any]) -> Daemon:
+    path = directory / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return Daemon(load(str(path)), Metrics(), logging.getLogger("test"))
+
+
+@contextlib.asynccontextmanager
+async def _running(daemon: Daemon) -> AsyncIterator[None]:
+    listening = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(daemon.run(listening.set))
+        await asyncio.wait_for(listening.wait(), 10)
+        try:
+            yield
+        finally:
+            daemon.stop()
+
+
+async def test_a_line_goes_all_the_way(tmp_path: Path) -> None:
+    """From a file to a file: delivered, accounted for, and ready was called once everything listened."""
+    (tmp_path / "a.log").write_text("one\ntwo\n")
+    daemon = _daemon(tmp_path, _config(tmp_path))
+    async with _running(daemon):
+        assert daemon.ready() is None
+        await until(lambda: daemon.status()["outputs"]["archive"]["delivered"] == 2)
+        status = daemon.status()
+        assert all(row["closed"] for row in status["sums"])
+        assert status["inputs"]["files"]["received"] == 2
+        assert status["outputs"]["archive"]["held"] == 0
+    assert daemon.ready() == "shutting down"
+    assert (tmp_path / "out" / "all.ndjson").read_text().count("\n") == 2
+
+
+async def test_the_ledger_survives_a_restart(tmp_path: Path) -> None:
+    """Counters go on where they were, and no line is read twice."""
+    (tmp_path / "a.log").write_text("one\n")
+    for expected in (1, 2):
+        daemon = _daemon(tmp_path, _config(tmp_path))
+        async with _running(daemon):
+            await until(
+                lambda expected=expected, daemon=daemon: daemon.status()["outputs"]["archive"]["delivered"] == expected
+            )
+            assert daemon.status()["inputs"]["files"]["received"] == expected
+        with (tmp_path / "a.log").open("a") as log:
+            log.write("more\n")
+
+
+async def test_an_input_that_cannot_start_ends_it_with_its_reason(tmp_path: Path) -> None:
+    """A port that is taken is one sentence, not a traceback or a daemon that does nothing."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        config = _config(tmp_path, inputs={"forward": {"host": "127.0.0.1", "port": port}})
+        with pytest.raises(IngestError, match=str(port)):
+            await asyncio.wait_for(_daemon(tmp_path, config).run(), 20)
+
+
+async def test_two_daemons_on_one_spool(tmp_path: Path) -> None:
+    """The second one says who has the spool."""
+    first, second = (_daemon(tmp_path, _config(tmp_path)) for _ in range(2))
+    async with _running(first):
+        with pytest.raises(IngestError, match="spool"):
+            await second.run()

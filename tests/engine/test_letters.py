@@ -1,0 +1,62 @@
+"""Dead letters are masked, whatever they hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from mcp_ingest.engine import letters
+from mcp_ingest.event import Origin, Record, Rejected
+
+CARD = "4111 1111 1111 1111"
+
+
+def _rejected(record: Any, reason: str = "why") -> Rejected:
+    return Rejected("mcp", 1, record, 3, Origin("in", "A" * 20, 1), reason, "parse_json")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"message": f"card {CARD}"},
+        {"deep": [{"k": {CARD: 1}}]},
+        f"card {CARD}".encode(),
+        CARD,
+        [CARD],
+        {"n": 4111111111111111},
+    ],
+)
+def test_a_letter_is_masked(record: Any) -> None:
+    """Neither a map, bytes, a text, a list nor a number shows the card."""
+    letter = letters.of_the_way_in(_rejected(record, f"bad value {CARD}"), "p", None, 7)
+    assert CARD.encode() not in letter.record
+    assert b"4111111111111111" not in letter.record
+    assert CARD not in letter.reason
+    assert orjson.loads(letter.record)
+    assert (letter.input, letter.stage, letter.pipeline, letter.time) == ("in", "parse_json", "p", 7)
+    assert letter.event_id == "A" * 20 + "AAAAAAAD"
+
+
+def test_the_pipeline_s_rules_are_applied_too() -> None:
+    """A rule of the pipeline's own masks its letters."""
+
+    def mask(record: Record) -> Record:
+        return dict.fromkeys(record, "***")
+
+    assert letters.safe_record({"a": "internal"}, mask) == b'{"a":"***"}'
+
+
+def test_masking_that_fails_keeps_nothing() -> None:
+    """If masking raises, only that it did and the record's length are kept."""
+
+    def broken(record: Record) -> Record:
+        raise ValueError(record)
+
+    assert orjson.loads(letters.safe_record({"a": "internal"}, broken)) == {"masking_failed": "ValueError", "length": 1}
+
+
+def test_a_line_of_the_spool_is_masked_once_more() -> None:
+    """What was repaired or added after redaction cannot leak through an output's letter."""
+    assert CARD.encode() not in letters.safe_line(orjson.dumps({"message": CARD}))

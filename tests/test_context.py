@@ -1,0 +1,59 @@
+"""The budget of bytes in flight."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from mcp_ingest.context import Budget
+
+
+async def test_the_budget_makes_later_ones_wait() -> None:
+    """Who comes when too much is held waits, in order, until it is given back."""
+    budget = Budget(100)
+    await budget.take(80)
+    async with asyncio.TaskGroup() as group:
+        second = group.create_task(budget.take(50))
+        third = group.create_task(budget.take(10))
+        await asyncio.sleep(0.01)
+        assert not second.done()
+        assert not third.done()
+        budget.give(80)
+    assert budget.used == 60
+
+
+async def test_more_than_the_whole_budget_is_given_when_nobody_holds_any() -> None:
+    """One frame that is larger than the limit passes alone."""
+    budget = Budget(100)
+    async with budget.holding(500):
+        assert budget.used == 500
+    assert budget.used == 0
+
+
+async def test_a_cancelled_wait_leaves_no_trace() -> None:
+    """Who gives up waiting holds nothing and holds up nobody."""
+    budget = Budget(100)
+    await budget.take(100)
+    waiting = asyncio.Event()
+
+    async def wait() -> None:
+        waiting.set()
+        await budget.take(50)
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(wait())
+        await waiting.wait()
+        task.cancel()
+    budget.give(100)
+    assert budget.used == 0
+    await asyncio.wait_for(budget.take(100), 1)
+
+
+async def test_giving_back_after_an_error() -> None:
+    """A block that raises gives back what it held."""
+    budget = Budget(10)
+    with pytest.raises(ValueError, match="x"):
+        async with budget.holding(5):
+            raise ValueError("x")
+    assert budget.used == 0
