@@ -1,0 +1,126 @@
+"""`file`: appends each event as a line of JSON to a file chosen by its tag, time and fields; `….gz` is compressed.
+
+What it is for: archives, and handing logs to programs that read files. The path may hold `{tag}`, `{field}` and
+`{@timestamp:FORMAT}` (days and hours, UTC); an event dated 30 days before its receipt or a day after it goes to
+`undated`. A compressed file gets one gzip member with each request, which every gzip reads as one file.
+
+Guarantees: what is answered is fsynced. Lines are never cut and never there twice, also after a crash: files are cut
+back to their committed length at the start, and a chunk that was written is known again. Files may be renamed or
+deleted between requests; nothing is kept open.
+
+Metrics: those of every output.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from msgspec import Meta
+
+from mcp_ingest.codecs.compression import compress_gzip
+from mcp_ingest.component import Example, Output, Settings
+from mcp_ingest.context import Context
+from mcp_ingest.errors import OutputError
+from mcp_ingest.event import Batch
+from mcp_ingest.outputs.file.journal import Journal
+from mcp_ingest.outputs.file.template import Paths, folder, template_problem
+from mcp_ingest.verdict import DELIVERED, DUPLICATE, AllDelivered, Each, Part, Request, Unknown, Verdicts
+
+
+class FileConfig(Settings):
+    """Where the lines go."""
+
+    path: Annotated[
+        str, Meta(description="Path with `{tag}`, `{field}`, `{@timestamp:%Y-%m-%d}`; compressed if it ends in `.gz`.")
+    ]
+
+    def check(self) -> list[str]:
+        """What is wrong with the path."""
+        problem = template_problem(self.path)
+        return [f"path: {self.path!r} {problem}"] if problem else []
+
+
+class File(Output):
+    """See the module."""
+
+    Config: ClassVar[type[Settings]] = FileConfig
+    EXAMPLES: ClassVar[Sequence[Example]] = (
+        Example(
+            "A compressed file for each tag and day", {"path": "/var/log/mcp/{tag}/{@timestamp:%Y-%m-%d}.ndjson.gz"}
+        ),
+        Example("One file", {"path": "/var/log/mcp/all.ndjson"}),
+    )
+
+    whole_chunks = True
+    #: One after the other: the journal knows of one request under way.
+    concurrency = 1
+
+    def __init__(self, config: Any, context: Context) -> None:
+        super().__init__(config, context)
+        self._paths = Paths(config.path)
+        self._compressed = config.path.endswith(".gz")
+        self._journal: Journal | None = None
+        self._thread: ThreadPoolExecutor | None = None
+
+    async def start(self) -> None:
+        """Take the journal and cut files back to what it says; `OutputError` where that cannot be."""
+        name = re.sub(r"[^A-Za-z0-9_-]", "_", self.context.name)
+        path = Path(folder(self.config.path)) / f".mcp-ingest-{name}.json"
+        try:
+            self._journal = self._journal or await asyncio.to_thread(Journal, path)
+        except BlockingIOError as error:
+            raise OutputError(f"another process writes the files of {path.parent}") from error
+        except OSError as error:
+            raise OutputError(f"the journal {path} cannot be used: {error}") from error
+        self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix=f"file-{self.context.name}")
+
+    def address(self, batch: Batch) -> list[str]:
+        """The path of each event."""
+        return self._paths.address(batch)
+
+    async def write(self, request: Request) -> Verdicts:
+        """Append what is not there yet; after an error nothing of the request is there."""
+        if self._thread is None or self._journal is None:
+            return Unknown("the output is not open")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._append, self._journal, request)
+        except OSError as error:
+            return Unknown(f"a file cannot be written: {error}")
+
+    async def close(self) -> None:
+        """Let go of the journal once what is under way is written."""
+        thread, journal = self._thread, self._journal
+        self._thread = self._journal = None
+        if thread is not None and journal is not None:
+            await asyncio.get_running_loop().run_in_executor(thread, journal.close)
+            thread.shutdown(wait=False)
+
+    def _append(self, journal: Journal, request: Request) -> Verdicts:
+        known = [journal.knows(part.chunk) for part in request.parts]
+        new = [part for part, before in zip(request.parts, known, strict=True) if not before]
+        if new:
+            journal.append(self._contents(new), [part.chunk for part in new])
+        if not any(known):
+            return AllDelivered()
+        return Each(
+            [
+                verdict
+                for part, before in zip(request.parts, known, strict=True)
+                for verdict in [DUPLICATE if before else DELIVERED] * len(part.ids)
+            ]
+        )
+
+    def _contents(self, parts: list[Part]) -> dict[str, bytes]:
+        lines: dict[str, list[bytes]] = {}
+        for part in parts:
+            for path, line in zip(part.destinations, part.lines, strict=True):
+                lines.setdefault(path, []).append(line)
+        contents = {path: b"\n".join([*found, b""]) for path, found in lines.items()}
+        if self._compressed:
+            return {path: compress_gzip(data) for path, data in contents.items()}
+        return contents

@@ -1,0 +1,130 @@
+"""Appending so that a crash leaves neither half a line nor a line twice: used by one thread at a time.
+
+Before a request's lines are appended, the journal notes how long each of its files is; when they are fsynced, it
+notes the request's chunks in place of that. Whoever finds lengths in it at the start cuts the files back to them,
+and a chunk that it names is not written again. Each note replaces the journal's file and is fsynced.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+#: Chunks remembered for each spool: many more than the requests of which nobody heard whether they were written.
+REMEMBERED = 2_000
+
+
+class _Notes(msgspec.Struct):
+    lengths: dict[str, int] = {}  # of the files of the request under way, before it
+    chunks: dict[str, list[int]] = {}  # by the spool's uuid, newest last
+
+
+class Journal:
+    """The journal beside the files of one output; `OSError` where another process holds it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock: IO[bytes] = path.with_suffix(".lock").open("wb")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._notes = self._read()
+            self._cut_back()
+        except BaseException:
+            self._lock.close()
+            raise
+        self._known = {uuid: set(numbers) for uuid, numbers in self._notes.chunks.items()}
+
+    def knows(self, chunk: str) -> bool:
+        """Whether this chunk was written before."""
+        uuid, _, number = chunk.rpartition("-")
+        return int(number) in self._known.get(uuid, ())
+
+    def append(self, contents: dict[str, bytes], chunks: list[str]) -> None:
+        """Append to each file, all or nothing, and remember the chunks; `OSError` leaves everything as it was."""
+        before = self._notes.chunks
+        lengths = self._notes.lengths = {os.path.abspath(path): _length(path) for path in contents}
+        self._write()
+        try:
+            for path, data in contents.items():
+                _append(Path(path), data)
+            self._notes = _Notes({}, _with(before, chunks))
+            self._write()
+        except BaseException:
+            self._notes = _Notes(lengths, before)
+            self._cut_back()
+            raise
+        self._known = {uuid: set(numbers) for uuid, numbers in self._notes.chunks.items()}
+
+    def close(self) -> None:
+        """Let others have it."""
+        self._lock.close()
+
+    def _cut_back(self) -> None:
+        for path, length in self._notes.lengths.items():
+            with suppress(FileNotFoundError), open(path, "r+b") as file:
+                if file.seek(0, os.SEEK_END) > length:
+                    file.truncate(length)
+                    os.fsync(file.fileno())
+        self._notes.lengths = {}
+        self._write()
+
+    def _read(self) -> _Notes:
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=_Notes)
+        except FileNotFoundError:
+            return _Notes()
+        except msgspec.DecodeError:  # the disk lied: nothing can be cut back, and what is damaged is kept
+            self._path.replace(self._path.with_suffix(".damaged"))
+            return _Notes()
+
+    def _write(self) -> None:
+        temporary = self._path.with_suffix(".new")
+        with temporary.open("wb") as file:
+            file.write(msgspec.json.encode(self._notes))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self._path)
+        _sync_folder(self._path.parent)
+
+
+def _with(before: dict[str, list[int]], chunks: list[str]) -> dict[str, list[int]]:
+    """What is remembered, with these chunks; the oldest are forgotten, but none of these."""
+    after = {uuid: list(numbers) for uuid, numbers in before.items()}
+    for chunk in chunks:
+        uuid, _, number = chunk.rpartition("-")
+        after.setdefault(uuid, []).append(int(number))
+    keep = max(REMEMBERED, len(chunks))
+    return {uuid: numbers[-keep:] for uuid, numbers in after.items()}
+
+
+def _length(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _append(path: Path, data: bytes) -> None:
+    new = not path.exists()
+    if new:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    if new:
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,42 @@
+"""The journal beside appended files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mcp_ingest.outputs.file.journal import Journal
+
+
+def test_it_knows_what_it_appended(tmp_path: Path) -> None:
+    """A chunk is known from the moment on when its lines are durable, and by the next one who opens the journal."""
+    at = tmp_path / "journal.json"
+    journal = Journal(at)
+    assert not journal.knows("ab-1")
+    journal.append({str(tmp_path / "f"): b"x\n"}, ["ab-1"])
+    journal.close()
+    again = Journal(at)
+    assert again.knows("ab-1")
+    assert not again.knows("cd-1")
+    again.close()
+
+
+def test_a_file_that_is_gone_or_shorter(tmp_path: Path) -> None:
+    """A file that was deleted or rotated since is left as it is."""
+    at, gone, short = tmp_path / "journal.json", tmp_path / "gone", tmp_path / "short"
+    short.write_text("1\n")
+    at.write_text(json.dumps({"lengths": {str(gone): 5, str(short): 100}}))
+    Journal(at).close()
+    assert not gone.exists()
+    assert short.read_text() == "1\n"
+    assert json.loads(at.read_text())["lengths"] == {}
+
+
+def test_only_one_at_a_time(tmp_path: Path) -> None:
+    """A second one who opens it is refused."""
+    first = Journal(tmp_path / "journal.json")
+    with pytest.raises(BlockingIOError):
+        Journal(tmp_path / "journal.json")
+    first.close()
