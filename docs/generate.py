@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import sys
+import textwrap
 import types
 import typing
 from pathlib import Path
@@ -51,6 +53,10 @@ def component_page(kind: Kind, name: str) -> str:
 def promise(component: type[Component]) -> str:
     """The docstring of the component's file."""
     return inspect.cleandoc(sys.modules[component.__module__].__doc__ or component.__doc__ or "")
+
+
+def _first_sentence(component: type[Component]) -> str:
+    return re.split(r"\.\s|\n\n|\.$", promise(component), maxsplit=1)[0]
 
 
 def settings_table(component: type[Component]) -> str:
@@ -147,7 +153,7 @@ def _value(value: Any) -> str:
             return json.dumps(value, ensure_ascii=False, default=str)
 
 
-_SIZES = ((30, "GiB"), (20, "MiB"), (10, "KiB"), (0, "B"))
+_SIZES = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (10**9, "GB"), (10**6, "MB"), (10**3, "KB"), (1, "B"))
 _SPANS = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
@@ -185,10 +191,7 @@ def index_page() -> str:
     """All components, a line each."""
     parts = [_NOTE, "# Components"]
     for kind, folder in FOLDERS.items():
-        rows = [
-            f"| [`{n}`]({folder}/{n}.md) | {_cell(promise(find(kind, n)).partition('. ')[0].rstrip('.'))} |"
-            for n in names(kind)
-        ]
+        rows = [f"| [`{n}`]({folder}/{n}.md) | {_cell(_first_sentence(find(kind, n)))} |" for n in names(kind)]
         parts += [f"## {folder.capitalize()}", "\n".join(["| name | what it does |", "| --- | --- |", *rows])]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
@@ -211,7 +214,7 @@ def cli_page() -> str:
 def _command(command: click.Command, parent: click.Context, path: str) -> list[str]:
     context = click.Context(command, parent=parent, info_name=path.rpartition(" ")[2])
     usage = " ".join([path, *command.collect_usage_pieces(context)])
-    parts = [f"## `{path}`", f"    {usage}", inspect.cleandoc(command.help or "")]
+    parts = [f"## `{path}`", f"    {usage}", _help(command)]
     rows = [_option(each) for each in command.params if isinstance(each, click.Option)]
     if rows:
         parts.append("\n".join(["| option | meaning |", "| --- | --- |", *rows]))
@@ -223,11 +226,20 @@ def _command(command: click.Command, parent: click.Context, path: str) -> list[s
     return parts
 
 
+def _help(command: click.Command) -> str:
+    """The help text; what click is told not to wrap (a paragraph behind a backspace) is code."""
+    paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
+    return "\n\n".join(
+        textwrap.indent(text.removeprefix("\b\n"), "    ") if text.startswith("\b") else text for text in paragraphs
+    )
+
+
 def _option(option: click.Option) -> str:
     default = option.default
     shown = f" Default: `{default}`." if option.show_default and isinstance(default, str | int | float) else ""
-    value = "" if option.is_flag else f" {option.metavar or str(option.name).upper()}"
-    return f"| `{', '.join(option.opts)}{value}` | {_cell(option.help or '')}{shown} |"
+    choices = "|".join(map(str, option.type.choices)) if isinstance(option.type, click.Choice) else ""
+    value = "" if option.is_flag else f" {choices or option.metavar or str(option.name).upper()}"
+    return f"| `{_cell(', '.join(option.opts) + value)}` | {_cell(option.help or '')}{shown} |"
 
 
 def metrics_page() -> str:

@@ -17,6 +17,7 @@ from mcp_ingest.cli._shared import ask_daemon, config_option, seconds, size
 from mcp_ingest.config.load import load
 from mcp_ingest.config.model import Configuration
 from mcp_ingest.errors import IngestError
+from mcp_ingest.event import Term
 
 NOT_RUNNING, TROUBLE = 1, 3
 _COLOURS = {"up": "green", "starting": "yellow", "waiting": "yellow", "parked": "red", "stopped": "yellow"}
@@ -145,9 +146,13 @@ def _ledger(section: str, by: str, rows: list[dict[str, Any]]) -> list[str]:
     for row in rows:
         terms[row[by] if by else section.replace("_", " ")][row["term"]][row["reason"]] += row["count"]
     return [
-        f"ledger of {name}: " + ", ".join(_term(*each) for each in sorted(named.items()))
+        f"ledger of {name}: " + ", ".join(_term(*each) for each in sorted(named.items(), key=_order))
         for name, named in terms.items()
     ]
+
+
+def _order(named: tuple[str, Any]) -> int:
+    return [*Term].index(Term(named[0]))
 
 
 def _term(term: str, reasons: dict[str, int]) -> str:
