@@ -10,7 +10,14 @@ What it promises:
   be opened is moved to a folder of its own and a new one begun.
 
 All SQLite is in one thread with one connection (`worker.py`); the tables are in `schema.py`, the blob of a chunk
-in `chunk.py`. What commits cost is measured by `python perf/spool.py`.
+in `chunk.py`. `python perf/spool.py` said, on two cores that others used as well and a disk that syncs in 0.2 ms
+(CPU of the whole process, in and out again with an output that keeps up):
+
+    1,000 events of 488 bytes an intake, eight waiting   1.6 us an event: encoding 0.9, SQLite 0.5
+    the same, alone                                      2.2 us, a commit p50 2.6 ms
+    a backlog of them read back and settled              1.3 us
+    one event an intake, a hundred waiting               51 us, p50 5.3 ms
+    one event an intake, alone                           480 us for its commit and its settlement, p50 0.6 ms
 """
 
 from __future__ import annotations

@@ -41,9 +41,10 @@ def test_any_chunk_comes_out_as_it_went_in(
     assert (read.number, read.name, read.created) == (7, chunk_name(UUID, 7), STAMP.created)
 
 
-def test_cut_anywhere_is_told() -> None:
+@pytest.mark.parametrize("count", [2, 40], ids=["plain", "compressed"])
+def test_cut_anywhere_is_told(count: int) -> None:
     """A blob that lost its end, wherever, is a DecodeError."""
-    body = encode(chunk(2), STAMP)
+    body = encode(chunk(count), STAMP)
     for length in range(len(body)):
         with pytest.raises(DecodeError):
             decode(body[:length], 7, {UUID})
@@ -55,9 +56,10 @@ def test_longer_than_it_says_is_told() -> None:
         decode(encode(chunk(2), STAMP) + b"\0", 7, {UUID})
 
 
-def test_every_flipped_byte_is_told() -> None:
+@pytest.mark.parametrize("count", [2, 40], ids=["plain", "compressed"])
+def test_every_flipped_byte_is_told(count: int) -> None:
     """A blob in which any one byte changed is a DecodeError."""
-    body = encode(chunk(2), STAMP)
+    body = encode(chunk(count), STAMP)
     for place in range(len(body)):
         damaged = bytearray(body)
         damaged[place] ^= 0x40
