@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import re
@@ -28,6 +29,7 @@ FOLDERS: dict[Kind, str] = {"input": "inputs", "stage": "stages", "output": "out
 _NOTE = "<!-- Made by docs/generate.py from the code: do not edit. -->\n"
 
 
+@functools.cache
 def pages() -> dict[Path, str]:
     """Every generated page by its path below `docs`."""
     made = {Path("cli.md"): cli_page(), Path("metrics.md"): metrics_page(), Path("components/README.md"): index_page()}

@@ -142,7 +142,7 @@ class Graph:
         chosen: list[str] = []
         for name, place in self.strings(entry.node, "outputs"):
             if known is not None and name not in known:
-                near = did_you_mean(name, known)
+                near = did_you_mean(name, known) or (known and f"; there are {', '.join(known)}") or ""
                 self.report(place, f"there is no output `{name}`{near}")
             elif name in chosen:
                 self.report(place, f"the output `{name}` stands twice")
