@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from mcp_ingest.errors import ConfigError, StageError
-from mcp_ingest.masking_rules import PACKS, Rule, any_of, compiled, custom_rule, placeholder, set_of
+from mcp_ingest.masking_rules import PACKS, Rule, any_of, compiled, custom_rule, mask_packed, placeholder, set_of
 
 DEAD_LETTER_PACKS = ("pci", "secrets")
 MAX_DEPTH = 100  # orjson writes 254, but a walk takes three frames a level of Python's 1,000
@@ -93,8 +93,8 @@ class Masker:
         return self._mask_string(text, Counter())
 
     def mask_bytes(self, data: bytes) -> bytes:
-        """Bytes, which may be no UTF-8, with what the rules find in them masked."""
-        return self._mask_utf8(data, Counter())
+        """Bytes, which may be no UTF-8 (a broken MessagePack frame), with what the rules find in them masked."""
+        return self._mask_raw(data, Counter())
 
     # --- which events are worth a look ----------------------------------------------------------------------
 
@@ -190,7 +190,7 @@ class Masker:
         if isinstance(value, list | tuple):
             return self._mask_list(value, path, depth + 1, counts)
         if isinstance(value, bytes):
-            return self._mask_utf8(value, counts)
+            return self._mask_raw(value, counts)
         try:
             text = orjson.dumps(value).decode()
         except TypeError:
@@ -218,6 +218,13 @@ class Masker:
         data = text.encode("utf-8", "replace")
         masked = self._mask_utf8(data, counts)
         return text if masked is data else masked.decode("utf-8", "replace")
+
+    def _mask_raw(self, data: bytes, counts: Counter[str]) -> bytes:
+        if self._keyed and not _is_utf8(data):
+            data, count = mask_packed(data)
+            if count:
+                counts["secret"] += count
+        return self._mask_utf8(data, counts)
 
     def _mask_utf8(self, data: bytes, counts: Counter[str]) -> bytes:
         for index in self._which(data):
@@ -265,6 +272,14 @@ def _lines_with(matches: Iterable[Any], serialised: bytes) -> list[int]:
             line += more
         position = end
     return found
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _is_harmless(value: Any) -> bool:

@@ -137,6 +137,31 @@ def _named(name: str, names: str, bare: str = _WORD) -> Rule:
     )
 
 
+_LATIN = re2.Options()
+_LATIN.encoding = re2.Options.Encoding.LATIN1
+_PACKED = re2.compile(
+    rf"(?s)(?i:{_SENSITIVE_NAMES}|cookie|{_CARD_CODE_NAMES})(?:([\xa1-\xbf])|\xd9(.)|\xda(..)|\xdb(....))".encode(
+        "latin-1"
+    ),
+    _LATIN,
+)
+
+
+def mask_packed(data: bytes) -> tuple[bytes, int]:
+    """Bytes with what MessagePack has as the text behind a secret's name overwritten, and how many.
+
+    A forward frame that could not be decoded holds its fields so: the name, a header with the length, the text
+    (https://github.com/msgpack/msgpack/blob/master/spec.md, str format family).
+    """
+    result, count = bytearray(data), 0
+    for match in _PACKED.finditer(data):
+        length = match[1][0] & 0x1F if match[1] else int.from_bytes(match[2] or match[3] or match[4], "big")
+        end = min(match.end() + length, len(data))
+        result[match.end() : end] = b"*" * (end - match.end())
+        count += 1
+    return bytes(result), count
+
+
 # --- secrets by their own look --------------------------------------------------------------------------------
 
 
@@ -230,7 +255,7 @@ _CARD_TRIGGER = (
 _RUNS = compiled(rf"[0-9](?:{_SEPARATOR}{{0,2}}[0-9]){{12,}}")
 _DIGITS = re.compile(rb"[0-9]+")  # so simple that the standard library is as safe, and faster to call
 _IDENTIFIERS = compiled(
-    r"(?i)\b(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{64}|[0-9a-f]{40}|[0-9a-f]{32}|[0-9a-f]{16})\b"
+    r"(?i)\b(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{64}|[0-9a-f]{40}|[0-9a-f]{32})\b"
 )
 _DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 _SHORTEST, _LONGEST = 13, 19

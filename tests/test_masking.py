@@ -6,6 +6,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
+import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -183,6 +184,14 @@ def test_bytes_that_are_no_utf8() -> None:
     """Undecodable bytes are masked where something is found, and otherwise left as they are."""
     assert MASKER.mask_bytes(b"\xff\xfe 4111 1111 1111 1111 \xff") == b"\xff\xfe [REDACTED:card] \xff"
     assert MASKER.mask_bytes(b"\x00\xff") == b"\x00\xff"
+
+
+def test_undecodable_messagepack() -> None:
+    """In a frame that could not be decoded the text behind a secret's name is overwritten, long or short or cut off."""
+    for secret in ("hunter2", "x" * 100, "y" * 300, "z" * 70_000):
+        packed = msgpack.packb({"user": "me", "password": secret, "next": 1})
+        assert MASKER.mask_bytes(packed + b"\xc1") == packed.replace(secret.encode(), b"*" * len(secret)) + b"\xc1"
+        assert secret.encode()[:5] not in MASKER.mask_bytes(packed[: -len(secret)])
 
 
 _PIECES = [
