@@ -237,6 +237,10 @@ class Spool:
         """The committed positions whose key begins so."""
         return {key: value for key, value in self._truth.positions.items() if key.startswith(prefix)}
 
+    def position(self, key: str) -> bytes | None:
+        """One committed position, without looking through all of them."""
+        return self._truth.positions.get(key)
+
     def seen(self, digest: bytes) -> bool:
         """Whether the forward chunk with this digest was committed, as far back as the spool remembers."""
         return digest in self._truth.seen

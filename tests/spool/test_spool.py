@@ -68,6 +68,7 @@ async def test_positions_are_those_of_the_last_commit(tmp_path: Path) -> None:
         await spool.commit(intake(tail_a=b"1", tail_b=b"2", kafka_a=b"3"))
         await spool.commit(intake(tail_a=b"4", tail_b=None))
         assert spool.positions("tail_") == {"tail_a": b"4"}
+        assert (spool.position("tail_a"), spool.position("tail_b")) == (b"4", None)
     async with opened(tmp_path) as spool:
         assert spool.positions("") == {"tail_a": b"4", "kafka_a": b"3"}
 
