@@ -24,6 +24,7 @@ from msgspec import Meta
 
 from mcp_ingest.codecs.names import FLAT_FIELDS, LOG_LEVELS, REQUIRED_FIELDS
 from mcp_ingest.codecs.timestamps import parse, render
+from mcp_ingest.codecs.values import clean_value
 from mcp_ingest.component import Example, Stage, StageSettings, on_error
 from mcp_ingest.context import Context
 from mcp_ingest.event import Batch, Record
@@ -189,7 +190,7 @@ class Validate(Stage):
         flagged: list[str] = []
         for name in self._fields:
             value = right.get(name)
-            if value is None or (value == "" and name != "message"):
+            if value is None or (value == "" and name in self._required and name != "message"):
                 if name in self._required:
                     self._fill(right, name, fallback)
                     flagged.append(f"{name} is missing")
@@ -236,7 +237,12 @@ def _text(value: Any) -> str | None:
 
 
 def _message(value: Any) -> str | None:
-    return orjson.dumps(value).decode() if isinstance(value, (dict, list)) else _text(value)
+    if not isinstance(value, (dict, list)):
+        return _text(value)
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # what an input cleans away and a stage can bring back: integers beyond 64 bits
+        return orjson.dumps(clean_value(value)[0]).decode()
 
 
 def _level(value: Any) -> str | None:

@@ -62,6 +62,9 @@ NOW = "2026-11-22T15:04:05.123456789Z"
         ({"timestamp": [1]}, {"timestamp": NOW} | aside("timestamp", [1], "a time")),
         ({"message": 17}, {"message": "17"}),
         ({"message": ["a", {"b": 1}]}, {"message": '["a",{"b":1}]'}),
+        ({"message": {"a": 2**70}}, {"message": '{"a":"1180591620717411303424"}'}),
+        ({"message": [2**70]}, {"message": '["1180591620717411303424"]'}),
+        ({"duration_ms": ""}, aside("duration_ms", "", "a number")),
         ({"user_id": 7}, {"user_id": "7"}),
         ({"user_id": True}, {"user_id": "true"}),
         ({"status_code": "502"}, {"status_code": 502}),
@@ -117,7 +120,7 @@ def test_mistakes_in_the_settings(config: dict[str, Any], problem: str) -> None:
     assert check("validate", **config)[0].startswith(problem)
 
 
-LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+LEAVES = st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats() | st.text(max_size=8)
 VALUES = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner), max_leaves=5
 )
