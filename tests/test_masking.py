@@ -125,10 +125,12 @@ def test_what_json_cannot_hold() -> None:
         {int(CARD): 1, "b": 2},
         {"a": float("nan"), "b": float("inf"), "c": float(CARD)},
         {"a": 1},
+        {"password": "\ud800"},
     ]
     result = MASKER.mask_records(records)
     assert result.errors == {}
     assert result.records == {
+        5: {"password": "[REDACTED:secret]"},
         0: {"a": "? [REDACTED:card]"},
         1: {"a": 10**30, "b": "[REDACTED:card]"},
         2: {"[REDACTED:card]": 1, "b": 2},

@@ -1,0 +1,51 @@
+"""Metrics: each declared once, and series that are filled a batch at a time."""
+
+import pytest
+
+from mcp_ingest.errors import ConfigError
+from mcp_ingest.metrics import COMMIT_SECONDS, CONNECTIONS, RECEIVED_BYTES, Metric, Metrics, catalogue
+
+
+def test_declared_once() -> None:
+    """No two declarations share a name, and each name and help follows the house's form."""
+    names = [metric.name for metric in catalogue()]
+    assert len(names) == len(set(names)) > 10
+    for metric in catalogue():
+        assert metric.name.startswith("mcp_ingest_")
+        assert not metric.name.endswith("_total")
+        assert metric.help.endswith(".")
+
+
+def test_children_are_kept() -> None:
+    """The same labels give the same child, of whatever kind the metric is."""
+    metrics = Metrics()
+    assert metrics.counter(RECEIVED_BYTES, input="a") is metrics.counter(RECEIVED_BYTES, input="a")
+    metrics.counter(RECEIVED_BYTES, input="a").inc(3)
+    metrics.gauge(CONNECTIONS, input="a").set(2)
+    metrics.histogram(COMMIT_SECONDS).observe(0.002)
+    value = metrics.registry.get_sample_value
+    assert value("mcp_ingest_received_bytes_total", {"input": "a"}) == 3
+    assert value("mcp_ingest_connections", {"input": "a"}) == 2
+    assert value("mcp_ingest_commit_seconds_bucket", {"le": "0.0025"}) == 1
+
+
+def test_buckets() -> None:
+    """Values fall where prometheus_client would put them: a bound belongs to the bucket below it."""
+    series = Metrics().series(Metric("h", "histogram", "A histogram.", ("a",), (1, 10)))
+    assert series.bucketed([10, 0, 1, 11, 1.5]) == ([2, 2, 1], 23.5)
+    assert series.bucketed([]) == ([0, 0, 0], 0)
+
+
+def test_series_are_shared_or_refused() -> None:
+    """One name is one declaration: alike it is shared, otherwise the second is a mistake."""
+    metrics = Metrics()
+    metric = Metric("n", "counter", "A counter.", ("a",))
+    series = metrics.series(metric, 1)
+    assert metrics.series(metric, 1) is series
+    with pytest.raises(ConfigError, match="declared elsewhere"):
+        metrics.series(metric, 2)
+    with pytest.raises(ConfigError, match="another metric"):
+        metrics.series(Metric("n_total", "gauge", "A gauge."))
+    series.add({("x",): 1, ("y",): 2})
+    series.add({("z",): 3})
+    assert metrics.registry.get_sample_value("n_total", {"a": "other"}) == 5
