@@ -100,6 +100,7 @@ class Context:
 
     `name` is the component's name in the configuration. `state(prefix)` are the committed positions whose
     key begins so. `ready(where)` tells the engine that an input takes events, and where ("tcp 0.0.0.0:24224").
+    `own_files` are (device, inode) of files that the daemon writes its own log to: no input may read them.
     """
 
     name: str = "test"
@@ -109,3 +110,4 @@ class Context:
     state: Callable[[str], Mapping[str, bytes]] = _no_state
     budget: Budget = field(default_factory=lambda: Budget(256 * 2**20))
     ready: Callable[[str], None] = _nobody
+    own_files: frozenset[tuple[int, int]] = frozenset()

@@ -266,14 +266,17 @@ class Batch:
 
     def select(self, indices: Sequence[int]) -> Batch:
         """A new batch of these events, in this order, with an outcome of its own; records are shared."""
-        origins = [self.origin(i) for i in indices] if len(self.origins) > 1 else None
+        if len(self.origins) == 1:
+            origins, ends = self.origins[:], [len(indices)]
+        else:
+            origins, ends = [self.origin(i) for i in indices], list(range(1, len(indices) + 1))
         return Batch(
             [self.tags[i] for i in indices],
             [self.times[i] for i in indices],
             [self.records[i] for i in indices],
             [self.positions[i] for i in indices],
-            self.origins[:1] if origins is None else origins,
-            [len(indices)] if origins is None else list(range(1, len(indices) + 1)),
+            origins,
+            ends,
         )
 
     @classmethod

@@ -21,6 +21,7 @@ from mcp_ingest.engine import status
 from mcp_ingest.engine.delivery import Delivery
 from mcp_ingest.engine.ingest import Ingest
 from mcp_ingest.engine.intake import IntakeMaker, Route
+from mcp_ingest.engine.log import files_written_to
 from mcp_ingest.engine.pipeline import build_pipeline
 from mcp_ingest.engine.retry import pause
 from mcp_ingest.errors import IngestError
@@ -50,6 +51,7 @@ class Daemon:
         self.listening: dict[str, str] = {}
         self.log = logger
         self._budget = Budget(budget)
+        self._own_files = files_written_to(logger)
         self._rates = status.Rates()
         self._began = self.clock.monotonic()
         self._stop = asyncio.Event()
@@ -133,6 +135,7 @@ class Daemon:
             self.spool.positions,
             self._budget,
             lambda where: self._ready(name, where),
+            self._own_files,
         )
 
     def _ready(self, name: str, where: str) -> None:
@@ -146,7 +149,8 @@ class Daemon:
         for attempt in range(1, 1_000_000):
             try:
                 await self._inputs[name].run(ingest.emit_for(name))
-            except Exception as error:
+            except Exception as caught:  # whatever it was, it is said, and it is tried again where that makes sense
+                error = _innermost(caught)
                 if name not in self.listening:
                     self._fatal = (
                         error if isinstance(error, IngestError) else IngestError(f"input {name}: {describe(error)}")
@@ -219,3 +223,10 @@ class Daemon:
             "ledger": status.ledger_rows(ledger),
             "sums": status.sums(ledger, owed, usage.dead_letters),
         }
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """What a task group of one task wraps up."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

@@ -50,7 +50,7 @@ class IntakeMaker:
         """Whether this forward chunk, or this slice of it, is committed already."""
         if self._spool.seen(chunk.digest):
             return True
-        done = self._spool.positions(_slice_key(chunk)).get(_slice_key(chunk))
+        done = self._spool.position(_slice_key(chunk))
         return done is not None and chunk.start <= struct.unpack(">Q", done)[0]
 
     def deduplicated(self, name: str, batch: Batch) -> Batch:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import stat
 import sys
 import time
 from typing import Any
@@ -83,3 +85,17 @@ def set_up(settings: LogSettings, metrics: Metrics) -> logging.Logger:
     logger.setLevel(settings.level.upper())
     logger.propagate = False
     return logger
+
+
+def files_written_to(logger: logging.Logger) -> frozenset[tuple[int, int]]:
+    """Device and inode of the files that the daemon's own words go to, standard output redirected to one included."""
+    descriptors = [sys.__stdout__, sys.__stderr__, *(getattr(each, "stream", None) for each in logger.handlers)]
+    found = set()
+    for descriptor in descriptors:
+        try:
+            status = os.fstat(descriptor.fileno()) if descriptor is not None else None
+        except (OSError, ValueError, AttributeError):
+            continue  # closed, or no file
+        if status is not None and stat.S_ISREG(status.st_mode):
+            found.add((status.st_dev, status.st_ino))
+    return frozenset(found)

@@ -27,9 +27,7 @@ class Drop(Stage):
         """What is taken out."""
 
         when: Annotated[str, Meta(description="The condition, for example `log_level == 'DEBUG'`.")]
-        rule: Annotated[
-            str | None, Meta(description="What the ledger calls it; by default the stage's name.", min_length=1)
-        ] = None
+        rule: Annotated[str | None, Meta(description="What the ledger calls it; by default the stage's name.")] = None
 
         def check(self) -> list[str]:
             """The condition must compile."""

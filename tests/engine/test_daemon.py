@@ -7,6 +7,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import pytest
 import yaml
 
 from mcp_ingest.config.load import load
+from mcp_ingest.config.model import LogSettings
 from mcp_ingest.engine.daemon import Daemon
+from mcp_ingest.engine.log import set_up
 from mcp_ingest.errors import IngestError
 from mcp_ingest.metrics import Metrics
 from tests.engine.parts import until
@@ -48,13 +51,17 @@ async def _running(daemon: Daemon) -> AsyncIterator[None]:
             daemon.stop()
 
 
+def _has_delivered(daemon: Daemon, count: int) -> bool:
+    return bool(daemon.status()["outputs"]["archive"]["delivered"] == count)
+
+
 async def test_a_line_goes_all_the_way(tmp_path: Path) -> None:
     """From a file to a file: delivered, accounted for, and ready was called once everything listened."""
     (tmp_path / "a.log").write_text("one\ntwo\n")
     daemon = _daemon(tmp_path, _config(tmp_path))
     async with _running(daemon):
         assert daemon.ready() is None
-        await until(lambda: daemon.status()["outputs"]["archive"]["delivered"] == 2)
+        await until(partial(_has_delivered, daemon, 2))
         status = daemon.status()
         assert all(row["closed"] for row in status["sums"])
         assert status["inputs"]["files"]["received"] == 2
@@ -69,9 +76,7 @@ async def test_the_ledger_survives_a_restart(tmp_path: Path) -> None:
     for expected in (1, 2):
         daemon = _daemon(tmp_path, _config(tmp_path))
         async with _running(daemon):
-            await until(
-                lambda expected=expected, daemon=daemon: daemon.status()["outputs"]["archive"]["delivered"] == expected
-            )
+            await until(partial(_has_delivered, daemon, expected))
             assert daemon.status()["inputs"]["files"]["received"] == expected
         with (tmp_path / "a.log").open("a") as log:
             log.write("more\n")
@@ -94,3 +99,18 @@ async def test_two_daemons_on_one_spool(tmp_path: Path) -> None:
     async with _running(first):
         with pytest.raises(IngestError, match="spool"):
             await second.run()
+
+
+async def test_its_own_log_is_never_its_input(tmp_path: Path) -> None:
+    """A glob that takes in the daemon's own log file does not feed it to itself."""
+    (tmp_path / "a.log").write_text("one\n")
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(_config(tmp_path)))
+    metrics = Metrics()
+    logger = set_up(LogSettings(level="debug", file=str(tmp_path / "own.log")), metrics)
+    daemon = Daemon(load(str(path)), metrics, logger)
+    async with _running(daemon):
+        logger.info("a line of our own")
+        await until(partial(_has_delivered, daemon, 1))
+        await asyncio.sleep(0.3)
+        assert daemon.status()["inputs"]["files"]["received"] == 1

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from mcp_ingest.config.model import LogSettings
-from mcp_ingest.engine.log import BURST, set_up
+from mcp_ingest.engine.log import BURST, files_written_to, set_up
 from mcp_ingest.metrics import Metrics
 
 
@@ -47,3 +47,10 @@ def test_the_level_is_kept(tmp_path: Path) -> None:
     logger.info("quiet")
     assert _lines(tmp_path / "log") == []
     assert logger.level == logging.WARNING
+
+
+def test_the_files_of_our_own_log_are_known(tmp_path: Path) -> None:
+    """What the daemon writes to can be told from other files, so that no input reads it."""
+    logger = set_up(LogSettings(file=str(tmp_path / "log")), Metrics())
+    status = (tmp_path / "log").stat()
+    assert (status.st_dev, status.st_ino) in files_written_to(logger)

@@ -281,7 +281,7 @@ class Elasticsearch:
         """How many documents are searchable, after a refresh; 0 without the index."""
         self.request("POST", f"/{index}/_refresh?ignore_unavailable=true")
         _, answer = self.request("GET", f"/{index}/_count?ignore_unavailable=true")
-        return int(answer["count"])
+        return int(answer.get("count", 0))  # none while the shards of a new index are being made
 
 
 def _hashed(password: str) -> str:

@@ -20,7 +20,7 @@ def test_no_ack_leaves_before_the_fsync_of_its_commit(tmp_path: Path) -> None:
     if shutil.which("strace") is None:
         missing("strace is missing: install it (apt-get install strace)")
     trace = tmp_path / "trace"
-    prefix = ["strace", "-f", "-yy", "-s", "400", "-e", CALLS, "-o", str(trace)]
+    prefix = ["strace", "-D", "-f", "-yy", "-s", "400", "-e", CALLS, "-o", str(trace)]
     with Daemon(tmp_path, to_store(tmp_path), prefix) as daemon:
         with ForwardSender("127.0.0.1", daemon.forward_port) as sender:
             for number in range(20):

@@ -54,7 +54,7 @@ def test_a_wrong_password_parks_and_heals(tmp_path: Path, secured: tuple[Elastic
     server.set_password("shipper", "something-else")
     time.sleep(2)
     index = f"secured-{time.time_ns()}"
-    settings = {"username": "shipper", "password": "right-password", "ca_file": str(directory / "ca.pem")}
+    settings: dict[str, Any] = {"username": "shipper", "password": "right-password", "ca_file": str(directory / "ca.pem")}
     with Daemon(tmp_path, to_elasticsearch(server.url, index, **settings)) as daemon:
         with ForwardSender("127.0.0.1", daemon.forward_port) as sender:
             sender.send("mcp", [(0, {"message": "over TLS"})])
@@ -75,7 +75,7 @@ def test_an_untrusted_certificate_parks_and_heals(tmp_path: Path, secured: tuple
     index = f"secured-{time.time_ns()}"
     authority = tmp_path / "ca.pem"
     authority.write_bytes((directory / "stranger.pem").read_bytes())
-    settings = {"username": "shipper", "password": "right-password", "ca_file": str(authority)}
+    settings: dict[str, Any] = {"username": "shipper", "password": "right-password", "ca_file": str(authority)}
     server.set_password("shipper", "right-password")
     with Daemon(tmp_path, to_elasticsearch(server.url, index, **settings)) as daemon:
         with ForwardSender("127.0.0.1", daemon.forward_port) as sender:

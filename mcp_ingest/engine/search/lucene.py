@@ -72,6 +72,8 @@ def parse(text: str, now: int) -> Check:
         return _Reader(now).read(luqum_parse(text))
     except ParseError as error:
         raise QueryError(_sentence(str(error), text)) from error
+    except ArithmeticError as error:  # what luqum makes of `a~.` and `a^.`
+        raise QueryError("fuzzy search (`~`) and boosts (`^`) are not supported") from error
     except RecursionError:
         raise QueryError("the search text is nested too deep") from None
 

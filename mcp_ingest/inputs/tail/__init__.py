@@ -120,7 +120,12 @@ class Tail(Input):
         state = dict(context.state(prefix))
         first_start = state.pop(prefix + _STARTED, None) is None
         self._followed = Followed(
-            read_positions(state, prefix), context.clock, context.logger, self._open_limit(), config.max_line_bytes
+            read_positions(state, prefix),
+            context.clock,
+            context.logger,
+            self._open_limit(),
+            config.max_line_bytes,
+            context.own_files,
         )
         self._at_end = first_start and config.start_at == "end"
         self._globs = Globs(config.paths, config.exclude)

@@ -39,7 +39,16 @@ def read_positions(state: Mapping[str, bytes], prefix: str) -> Stored:
 class Followed:
     """The files by identity and by path; `ready` are those to be read, in turn; `forgotten` uids to be deleted."""
 
-    def __init__(self, stored: Stored, clock: Clock, logger: logging.Logger, max_open: int, max_line: int) -> None:
+    def __init__(
+        self,
+        stored: Stored,
+        clock: Clock,
+        logger: logging.Logger,
+        max_open: int,
+        max_line: int,
+        own: frozenset[Identity] = frozenset(),
+    ) -> None:
+        self._own = own
         self.files: dict[Identity, File] = {}
         self.ready: OrderedDict[File, None] = OrderedDict()
         self.forgotten: set[bytes] = set()
@@ -63,6 +72,8 @@ class Followed:
         """Take over what a scan saw; files not seen before begin at their end or at their head."""
         present: set[File] = set()
         for path, status in found.items():
+            if identity_of(status) in self._own:
+                continue  # our own log: reading it would feed it
             file = self.files.get(identity_of(status)) or self._begin(path, at_end)
             if file is None:
                 continue

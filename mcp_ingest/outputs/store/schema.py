@@ -72,7 +72,8 @@ def schema() -> Schema:
 @functools.lru_cache(maxsize=10_000)
 def number_key(path: str) -> str:
     """The key of a number in the JSON field `numbers`: letters and digits only, so that it needs no escaping."""
-    return path if re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", path) else "0" + path.encode().hex()
+    plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", path) and not path.startswith("x_")
+    return path if plain else "x_" + path.encode("utf-8", "surrogatepass").hex()
 
 
 def document(record: dict[str, Any], chunk: str, event_id: str, time: int, line: bytes) -> Document:

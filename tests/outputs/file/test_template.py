@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcp_ingest.event import Batch, Origin
@@ -67,6 +67,7 @@ def test_folder(template: str, expected: str) -> None:
     assert template_problem(template) is None
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300), st.text(max_size=300))
 def test_no_value_leaves_the_folder(value: str, tag: str) -> None:
     """Whatever an event says, its path has the template's folders and no others, in names that a disk can hold."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tantivy import Index
 
@@ -73,6 +73,7 @@ def test_numbers(value: Any, number: float | None) -> None:
     assert schema.as_number(value) == number
 
 
+@settings(deadline=None)
 @given(st.lists(st.dictionaries(KEYS, JSON, max_size=8), min_size=1, max_size=5))
 def test_any_record_is_indexed(records: list[dict[str, Any]]) -> None:
     """Whatever JSON comes, also with other types in the same field, is indexed, kept whole and committed."""

@@ -1,0 +1,146 @@
+"""Batches out of the frames of one connection: ids, tags, and the fields that name the sender."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+from mcp_ingest.codecs.forward import NO_OPTION, Frame, Mode
+from mcp_ingest.codecs.forward_entries import SLICE_BYTES, SLICE_EVENTS, Entries, decode_entries
+from mcp_ingest.context import Context
+from mcp_ingest.event import Batch, ChunkSlice, Origin, Rejected, hashed_prefix, new_uid, uid_prefix
+from mcp_ingest.metrics import SANITIZED
+
+#: Fluentd's chunk ids: 16 random bytes in base64. Others may be the same for equal payloads of two senders.
+_RANDOM_ID = re.compile(rb"[A-Za-z0-9+/]{22}==\n?")
+
+#: Decoded, an event takes that many times its packed size; compressed, packed is that many times smaller.
+_DECODED, _COMPRESSED = 4, 8
+
+
+def memory(frames: Sequence[Frame]) -> int:
+    """Bytes of memory that the frames take from now until their events are durable."""
+    size = sum(frame.length for frame in frames)
+    unpacked = sum(f.length * (1 if f.option.compressed == "text" else _COMPRESSED) for f in frames)
+    return memory_of(size, unpacked)
+
+
+def memory_of(size: int, unpacked: int | None = None) -> int:
+    """The same for a frame of which only the length is known: it is held whole, and decoded in slices."""
+    return size + _DECODED * min(unpacked or size, SLICE_BYTES)
+
+
+class Batches:
+    """Makes the batches of one connection. `fields` are put into each record."""
+
+    def __init__(self, context: Context, settings: Any, peer: str) -> None:
+        self.fields: dict[str, str] = {}
+        self._context = context
+        self._settings = settings
+        self._peer = peer
+        self._about = {"peer_address": peer}
+        self._prefix = ""
+        self._sequence = 0
+
+    def of_chunk(self, frame: Frame, received: int) -> Iterator[tuple[Batch, ChunkSlice]]:
+        """A frame with a chunk id, slice by slice; nothing for one that holds nothing."""
+        parts = self._chunk_name(frame)
+        digest = _digest(parts)
+        origin = Origin(self._context.name, hashed_prefix(*parts), received, self._about)
+        for entries in self._entries(frame):
+            run = _Run(origin)
+            run.add(entries, self._tag(frame.tag), 0)
+            if run or entries.start:
+                yield run.batch(), ChunkSlice(digest, entries.start, entries.last)
+
+    def of_loose(self, frames: Sequence[Frame], received: int) -> Iterator[Batch]:
+        """Frames without a chunk id, put together up to the size of a slice."""
+        self._prefix = self._prefix or uid_prefix(new_uid(received))
+        origin = Origin(self._context.name, self._prefix, received, self._about)
+        run = _Run(origin)
+        for frame, tags in _merged(frames):
+            own = [self._tag(tag) for tag in tags] if len(tags) > 1 else self._tag(tags[0])
+            for entries in self._entries(frame):
+                run.add(entries, own, self._sequence - entries.start)
+                self._sequence += entries.count
+                if run.full:
+                    yield run.batch()
+                    run = _Run(origin)
+        if run:
+            yield run.batch()
+
+    def _chunk_name(self, frame: Frame) -> tuple[bytes, ...]:
+        chunk = frame.option.chunk or b""
+        if _RANDOM_ID.fullmatch(chunk):
+            return (chunk,)
+        return chunk, frame.tag.encode("utf-8", "replace"), self._peer.encode()
+
+    def _entries(self, frame: Frame) -> Iterator[Entries]:
+        for entries in decode_entries(frame, max_bytes=self._settings.max_frame_bytes):
+            if entries.changed:
+                self._context.metrics.counter(SANITIZED, input=self._context.name).inc(entries.changed)
+            if self.fields:
+                for record in entries.records:
+                    record.update(self.fields)
+            yield entries
+
+    def _tag(self, tag: str) -> str:
+        if self._settings.tag is not None:
+            return str(self._settings.tag)
+        return f"{self._settings.tag_prefix}.{tag}" if self._settings.tag_prefix else tag
+
+
+def _digest(parts: tuple[bytes, ...]) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(len(part).to_bytes(4, "big") + part)
+    return digest.digest()
+
+
+def _merged(frames: Sequence[Frame]) -> Iterator[tuple[Frame, list[str]]]:
+    """Frames with the tags of their entries (one: of all); neighbours in Message mode become one frame."""
+    for single, group in groupby(frames, lambda f: f.mode is Mode.MESSAGE and f.option.metadata is None):
+        if not single:
+            yield from ((frame, [frame.tag]) for frame in group)
+            continue
+        some = list(group)
+        payload = b"".join(frame.payload for frame in some)
+        length = sum(frame.length for frame in some)
+        yield Frame("", Mode.FORWARD, payload, NO_OPTION, len(some), length), [frame.tag for frame in some]
+
+
+class _Run:
+    """Columns of events of one origin, until they are a batch."""
+
+    def __init__(self, origin: Origin) -> None:
+        self._origin = origin
+        self._batch = Batch([], [], [], [], [origin], [0])
+
+    def __bool__(self) -> bool:
+        return bool(len(self._batch) or self._batch.outcome.rejected)
+
+    @property
+    def full(self) -> bool:
+        return self._batch.size >= SLICE_BYTES or len(self._batch) >= SLICE_EVENTS
+
+    def add(self, entries: Entries, tags: str | list[str], offset: int) -> None:
+        """Take a slice; `tags` are by the entries' indices, or one for all; positions are indices plus `offset`."""
+        batch = self._batch
+        count = len(entries.records)
+        batch.tags += [tags] * count if isinstance(tags, str) else [tags[index] for index in entries.indices]
+        batch.times += entries.times
+        batch.records += entries.records
+        batch.positions += [index + offset for index in entries.indices] if offset else entries.indices
+        batch.size += entries.size
+        for bad in entries.invalid:
+            tag = tags if isinstance(tags, str) else tags[bad.index]
+            position = bad.index + offset
+            batch.reject(Rejected(tag, bad.time, bad.record, position, self._origin, bad.reason, why="undecodable"))
+
+    def batch(self) -> Batch:
+        """What was taken."""
+        self._batch.ends = [len(self._batch)]
+        return self._batch
