@@ -14,7 +14,6 @@ from typing import Any
 
 import msgpack
 import pytest
-import uvloop
 from fluent import handler, sender
 
 from mcp_ingest.codecs.compression import compress_gzip
@@ -26,7 +25,7 @@ from mcp_ingest.codecs.forward import (
     event_time,
     pack_entries,
 )
-from mcp_ingest.component import find
+from mcp_ingest.component import Emit, find
 from mcp_ingest.context import Budget, Context
 from mcp_ingest.errors import IngestError, SpoolError
 from mcp_ingest.event import PREFIX_BYTES, Batch, Progress, hashed_prefix
@@ -36,11 +35,6 @@ from mcp_ingest.inputs.forward.batches import memory_of
 TIME = 1_700_000_000_123_456_789
 RECORD = {"message": "hi"}
 CHUNK = base64.b64encode(bytes(range(16)))
-
-
-@pytest.fixture(params=["asyncio", "uvloop"])
-def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
-    return uvloop.EventLoopPolicy() if request.param == "uvloop" else asyncio.DefaultEventLoopPolicy()
 
 
 class Engine:
@@ -95,24 +89,19 @@ class Running:
     def open_connections(self) -> float | None:
         return self.context.metrics.registry.get_sample_value("mcp_ingest_connections", {"input": "forward"})
 
-    async def stop(self) -> None:
-        assert self.task is not None
-        self.task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await self.task
-
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
+    deadline = asyncio.get_running_loop().time() + 10
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.005)  # what is waited for happens inside of what is tested: it has no event
 
 
 @asynccontextmanager
-async def running(budget: int = 2**28, **settings: Any) -> AsyncIterator[Running]:
+async def running(budget: int = 2**28, emit: Emit | None = None, **settings: Any) -> AsyncIterator[Running]:
     there = Running(settings, budget)
     async with asyncio.TaskGroup() as tasks:
-        there.task = tasks.create_task(there.input.run(there.engine.emit))
+        there.task = tasks.create_task(there.input.run(emit or there.engine.emit))
         await until(lambda: there.ready)
         try:
             yield there
@@ -355,26 +344,13 @@ async def test_the_ack_waits_for_the_commit() -> None:
 async def test_acks_keep_the_order_of_the_frames() -> None:
     """Emits run side by side, and an earlier frame's ack comes first even if it is durable last."""
     doors = {n: asyncio.Event() for n in range(3)}
-    async with running() as there:
+    started: list[int] = []
 
-        async def emit(batch: Batch, progress: Progress | None = None) -> None:
-            await doors[batch.records[0]["n"]].wait()
+    async def slow(batch: Batch, progress: Progress | None = None) -> None:
+        started.append(batch.records[0]["n"])
+        await doors[started[-1]].wait()
 
-        there.engine.emit = emit  # type: ignore[method-assign]
-        there.input.context.ready = lambda where: None
-        reader, writer = await there.connect()
-        writer.close()
-        await closed(reader)
-    there = Running({}, 2**28)
-    async with asyncio.TaskGroup() as tasks:
-        started: list[int] = []
-
-        async def slow(batch: Batch, progress: Progress | None = None) -> None:
-            started.append(batch.records[0]["n"])
-            await doors[started[-1]].wait()
-
-        there.task = tasks.create_task(there.input.run(slow))
-        await until(lambda: there.ready)
+    async with running(emit=slow) as there:
         reader, writer = await there.connect()
         writer.write(b"".join(encode_message("t", TIME, {"n": n}, b"c%d" % n) for n in range(3)))
         await until(lambda: started == [0, 1, 2])
@@ -386,7 +362,6 @@ async def test_acks_keep_the_order_of_the_frames() -> None:
         expected = b"".join(encode_ack(b"c%d" % n) for n in range(3))
         assert await reader.readexactly(len(expected)) == expected
         writer.close()
-        await there.stop()
 
 
 @pytest.mark.parametrize("error", [SpoolError("the disk is gone"), RuntimeError("a mistake of ours")])

@@ -80,30 +80,33 @@ class Forward(Input):
 
     async def run(self, emit: Emit) -> None:
         """See `Input.run`."""
-        loop = asyncio.get_running_loop()
-        async with asyncio.TaskGroup() as tasks:
-            shared = Shared(self.config, self.context, emit, tasks)
-            server = await self._listen(loop, shared)
-            port = server.sockets[0].getsockname()[1]
-            heartbeats = await self._answer_heartbeats(loop, port)
-            self.context.ready(f"tcp {self.config.host}:{port}")
-            try:
-                await loop.create_future()  # until cancelled
-            finally:
-                server.close()
-                if heartbeats:
-                    heartbeats.close()
-                await shared.finish()
-
-    async def _listen(self, loop: asyncio.AbstractEventLoop, shared: Shared) -> asyncio.Server:
-        host, port = self.config.host, self.config.port
+        shared = Shared(self.config, self.context, emit)
+        server = await self._bind(shared)
+        port = server.sockets[0].getsockname()[1]
+        heartbeats = await self._answer_heartbeats(port)
         try:
-            return await loop.create_server(lambda: Connection(shared), host, port)
+            async with asyncio.TaskGroup() as shared.tasks:
+                await server.start_serving()
+                self.context.ready(f"tcp {self.config.host}:{port}")
+                try:
+                    await asyncio.get_running_loop().create_future()  # until cancelled
+                finally:
+                    server.close()
+                    await shared.finish()
+        finally:
+            if heartbeats:
+                heartbeats.close()
+
+    async def _bind(self, shared: Shared) -> asyncio.Server:
+        host, port, loop = self.config.host, self.config.port, asyncio.get_running_loop()
+        try:
+            return await loop.create_server(lambda: Connection(shared), host, port, start_serving=False)
         except OSError as error:
             raise IngestError(f"{self.context.name}: cannot listen on tcp {host}:{port}: {error}") from None
 
-    async def _answer_heartbeats(self, loop: asyncio.AbstractEventLoop, port: int) -> asyncio.BaseTransport | None:
+    async def _answer_heartbeats(self, port: int) -> asyncio.BaseTransport | None:
         """Fluentd's `heartbeat_type udp`, an old way: not having it stops nobody from sending."""
+        loop = asyncio.get_running_loop()
         try:
             transport, _ = await loop.create_datagram_endpoint(_Heartbeats, local_addr=(self.config.host, port))
         except OSError as error:

@@ -27,6 +27,7 @@ _WORKS = 8  # emits under way for one connection
 _WORK_BYTES = 8 * 2**20  # bytes under way above which nothing more is read
 _UNRESERVED = 256 * 1024  # the part of a frame that may be read without asking the budget: one read of asyncio
 _FAREWELL_SECONDS = 5.0  # for a peer to take the last acks when the daemon stops
+_LINGER_SECONDS = 1.0  # for a peer to read the last acks, where closing at once would reset the connection
 _NAMES = 1024  # host names remembered
 
 _Hold = Literal["works", "budget", "acks", "leaving"]
@@ -40,7 +41,7 @@ class Shared:
     settings: Any
     context: Context
     emit: Emit
-    tasks: asyncio.TaskGroup
+    tasks: asyncio.TaskGroup = field(default_factory=asyncio.TaskGroup)  # entered by who runs the input
     connections: set[Connection] = field(default_factory=set)
     addresses: Counter[str] = field(default_factory=Counter)
     names: dict[str, str] = field(default_factory=dict)
@@ -96,6 +97,7 @@ class Connection(asyncio.Protocol):
         self._read = 0
         self._timer: asyncio.TimerHandle | None = None
         self._leaving = self._failed = False
+        self._ended = self._lingering = False  # nothing more comes from the peer, from us
         self._gone = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -132,6 +134,7 @@ class Connection(asyncio.Protocol):
         """See asyncio: what is under way is acknowledged, as long as the peer still listens."""
         if self._decoder.buffered and not self._leaving:
             self._complain("cut_off", "it ended in the middle of a frame")
+        self._ended = True
         self._leave()
         return True
 
@@ -238,18 +241,32 @@ class Connection(asyncio.Protocol):
 
     def _settle(self) -> None:
         """Acknowledge what is done, in order, each in one write; close behind what failed."""
+        acknowledged = False
         while self._works and self._works[0].state != "under way":
             work = self._works.popleft()
             if work.state == "failed":
                 self._failed = True
             if work.ack is not None and not self._failed and not self._gone.is_set():
                 self._transport.write(work.ack)
+                acknowledged = True
         if not self._works:
             self._idle.set()
         if self._failed or (self._leaving and not self._works):
-            self._transport.close()
+            self._close(acknowledged)
         self._weigh()
         self._forget()
+
+    def _close(self, acknowledged: bool) -> None:
+        """Close now, or a little later: what is unread would reset the connection, and the last acks be lost."""
+        if self._lingering and not self._ended:
+            return
+        if not acknowledged or self._ended or self._transport.is_closing() or not self._transport.can_write_eof():
+            self._transport.close()
+            return
+        self._lingering = True
+        self._transport.write_eof()
+        self._transport.resume_reading()  # it is thrown away
+        asyncio.get_running_loop().call_later(_LINGER_SECONDS, self._transport.close)
 
     def _forget(self) -> None:
         if self._gone.is_set() and not self._works:
