@@ -60,7 +60,7 @@ def _keyword(field: str, value: str) -> Query:
         return Query.empty_query()
     if field in schema.OWN_KEYWORDS:
         return _text(field, value)
-    return _text("terms", field + schema.SEPARATOR + value)
+    return _text("terms", schema.term(field, value))
 
 
 def _matching(field: str, pattern: str) -> Query:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tantivy import Document, Filter, Schema, SchemaBuilder, TextAnalyzer, TextAnalyzerBuilder, Tokenizer
+from tantivy import Document, Filter, Index, Schema, SchemaBuilder, TextAnalyzer, TextAnalyzerBuilder, Tokenizer
 
 from mcp_ingest.codecs.names import FLAT_FIELDS
 
@@ -36,6 +36,9 @@ MAX_LEAVES = 1000
 
 SEPARATOR = "\x00"
 WORDS = "words"
+#: Many terms as one text, which is much quicker to hand over than each alone.
+ITEMS = "items"
+BETWEEN = "\x01"
 
 #: Words as Lucene's standard tokenizer finds them (Unicode TR 29): single Han and Hiragana signs, runs of
 #: Katakana, letters and digits joined by `_`, by `.`, `:` and `'` between letters, by `.`, `,`, `;` between digits.
@@ -51,12 +54,19 @@ def analyzer() -> TextAnalyzer:
     return TextAnalyzerBuilder(Tokenizer.regex(_WORD)).filter(Filter.lowercase()).build()
 
 
+def register(index: Index) -> None:
+    """Make the tokenizers known to an index that is to be written."""
+    index.register_tokenizer(WORDS, analyzer())
+    index.register_tokenizer(ITEMS, TextAnalyzerBuilder(Tokenizer.regex(f"[^{BETWEEN}]+")).build())
+
+
 @functools.cache
 def schema() -> Schema:
     """The fields of the index."""
     builder = SchemaBuilder()
-    for name in ("chunk", "terms", "names"):
-        builder.add_text_field(name, tokenizer_name="raw", index_option="basic")
+    builder.add_text_field("chunk", tokenizer_name="raw", index_option="basic")
+    for name in ("terms", "names"):
+        builder.add_text_field(name, tokenizer_name=ITEMS, index_option="basic")
     builder.add_text_field("id", stored=True, tokenizer_name="raw", index_option="basic")
     builder.add_integer_field("time", fast=True)
     builder.add_text_field(TEXT, tokenizer_name=WORDS, index_option="position")
@@ -83,7 +93,7 @@ def document(record: dict[str, Any], chunk: str, event_id: str, time: int, line:
     made.add_text("id", event_id)
     made.add_integer("time", time)
     made.add_bytes("line", line)
-    named = _Named(set(), {})
+    named = _Named(set(), [], {})
     for path, value in leaves(record):
         if path in TIMES:
             continue
@@ -97,34 +107,42 @@ def document(record: dict[str, Any], chunk: str, event_id: str, time: int, line:
             if len(text := keyword(value)) <= MAX_KEYWORD:
                 made.add_text(path, text)
         else:
-            _add_by_name(made, named, path, value)
-    for name in named.names:
-        made.add_text("names", name)
+            named.add(path, value)
+    if named.names:
+        made.add_text("names", BETWEEN.join(named.names))
+    if named.terms:
+        made.add_text("terms", BETWEEN.join(named.terms))
     if named.numbers:
         made.add_json("numbers", named.numbers)
     return made
 
 
 class _Named(NamedTuple):
-    """What an event has under names without a field of their own: the names, the numbers by key."""
+    """What an event has under names without a field of their own: the names, the terms, the numbers by key."""
 
     names: set[str]
+    terms: list[str]
     numbers: dict[str, list[float]]
 
+    def add(self, path: str, value: Any) -> None:
+        in_map = path.startswith("metadata.")
+        if type(value) in (int, float) and path not in KEYWORDS and not in_map:
+            if (number := as_number(value)) is not None:
+                self.numbers.setdefault(number_key(path), []).append(number)
+                self.names.add(path)
+            return
+        text = value if type(value) is str else keyword(value)
+        if len(text) <= MAX_KEYWORD:
+            self.terms.append(term(path, text))
+            self.names.add(path)
+            if in_map:
+                self.names.add(MAP)
 
-def _add_by_name(made: Document, named: _Named, path: str, value: Any) -> None:
-    in_map = path.startswith(MAP + ".")
-    if type(value) in (int, float) and path not in KEYWORDS and not in_map:
-        if (number := as_number(value)) is not None:
-            named.numbers.setdefault(number_key(path), []).append(number)
-            named.names.add(path)
-        return
-    text = value if type(value) is str else keyword(value)
-    if len(text) <= MAX_KEYWORD:
-        made.add_text("terms", f"{path}{SEPARATOR}{text}")
-        named.names.add(path)
-        if in_map:
-            named.names.add(MAP)
+
+def term(path: str, value: str) -> str:
+    """A keyword without a field of its own, as it stands in `terms`."""
+    made = f"{path}{SEPARATOR}{value}"
+    return made.replace(BETWEEN, " ") if BETWEEN in made else made
 
 
 def leaves(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -87,7 +87,9 @@ class Shelf:
     def _part(self, place: Place) -> Part | None:
         try:
             return Part(place, self._heap)
-        except (ValueError, OSError):
+        except ValueError as error:
+            if not parts.is_damage(error):
+                raise
             self.damaged.append(parts.set_aside(place))
             return None
 

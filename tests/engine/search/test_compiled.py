@@ -25,7 +25,7 @@ RECORDS: list[dict[str, Any]] = [
 def index() -> Index:
     """An index with hostile records."""
     made = Index(schema.schema())
-    made.register_tokenizer(schema.WORDS, schema.analyzer())
+    schema.register(made)
     writer = made.writer(15_000_000, 1)
     for number, record in enumerate(RECORDS):
         writer.add_document(schema.document(record, "chunk-1", f"id-{number}", number, b"{}"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tantivy import Index
 
 from mcp_ingest.outputs.store import parts, schema
 from mcp_ingest.outputs.store.parts import Bounds, Part, Place
@@ -50,9 +51,10 @@ def test_a_finished_part_knows_its_bounds(tmp_path: Path) -> None:
     """Its oldest and newest time are written down, and are the same without the file."""
     part = filled(place(tmp_path), [30, -10, 20])
     part.finish()
-    assert parts.bounds(part.place, part.searcher) == Bounds(-10, 30)
+    searcher = Index.open(str(part.place.path)).searcher()
+    assert parts.bounds(part.place, searcher) == Bounds(-10, 30)
     (part.place.path / "part.json").write_text("{broken")
-    assert parts.bounds(part.place, part.searcher) == Bounds(-10, 30)
+    assert parts.bounds(part.place, searcher) == Bounds(-10, 30)
 
 
 def test_an_uncommitted_part_is_empty(tmp_path: Path) -> None:
@@ -61,7 +63,7 @@ def test_an_uncommitted_part_is_empty(tmp_path: Path) -> None:
     part.release()
     again = Part(place(tmp_path), HEAP)
     assert again.events == 0
-    assert parts.bounds(again.place, again.searcher) is None
+    assert parts.bounds(again.place, Index.open(str(again.place.path)).searcher()) is None
 
 
 def test_another_schema_is_no_part_of_ours(tmp_path: Path) -> None:
@@ -73,3 +75,38 @@ def test_another_schema_is_no_part_of_ours(tmp_path: Path) -> None:
         Part(at, HEAP)
     assert parts.set_aside(at).exists()
     assert parts.places(tmp_path) == []
+
+
+def test_a_finished_part_knows_its_chunks(tmp_path: Path) -> None:
+    """Of a finished part its chunks are known without opening it, and one of them can still be taken out."""
+    part = Part(place(tmp_path), HEAP)
+    for number in (1, 2, 3, 7, 9, 10):
+        part.add(f"ab-{number}", [schema.document({}, f"ab-{number}", f"id-{number}", number, b"{}")])
+    part.finish()
+    found = parts.summary(part.place)
+    assert found is not None
+    assert found.chunks == {"ab": [(1, 3), (7, 7), (9, 10)]}
+    assert [number for number in range(12) if found.has(f"ab-{number}")] == [1, 2, 3, 7, 9, 10]
+    assert not found.has("cd-1")
+    again = Part(place(tmp_path), HEAP)
+    again.forget("ab-8")
+    assert not again.writing
+    again.forget("ab-7")
+    again.commit()
+    again.release()
+    index = Index.open(str(part.place.path))
+    assert index.searcher().num_docs == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "damage"),
+    [
+        ("Data corrupted: 'meta.json'", True),
+        ("An IO error occurred: 'No such file or directory (os error 2)'", True),
+        ("An IO error occurred: 'Too many open files (os error 24)'", False),
+        ("An IO error occurred: 'No space left on device (os error 28)'", False),
+    ],
+)
+def test_what_is_damage(text: str, damage: bool) -> None:
+    """Only what is wrong with the folder itself sets a part aside, not what the system lacks for the moment."""
+    assert parts.is_damage(ValueError(text)) is damage

@@ -78,7 +78,7 @@ def test_numbers(value: Any, number: float | None) -> None:
 def test_any_record_is_indexed(records: list[dict[str, Any]]) -> None:
     """Whatever JSON comes, also with other types in the same field, is indexed, kept whole and committed."""
     index = Index(schema.schema())
-    index.register_tokenizer(schema.WORDS, schema.analyzer())
+    schema.register(index)
     writer = index.writer(15_000_000, 1)
     for number, record in enumerate(records):
         writer.add_document(schema.document(record, "chunk-1", f"id-{number}", number, b"line"))
