@@ -122,8 +122,9 @@ def _csv(hits: Sequence[Hit], columns: Sequence[str]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([value(hit.event, column) for column in columns] for hit in hits)
-    click.echo(text.getvalue(), nl=False)
+    shown = _cell if sys.stdout.isatty() else str
+    writer.writerows([shown(value(hit.event, column)) for column in columns] for hit in hits)
+    click.echo(text.getvalue().encode(), nl=False)
 
 
 def _table(hits: Sequence[Hit], columns: Sequence[str]) -> None:
