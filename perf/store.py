@@ -4,7 +4,9 @@ Fills a store in a process of its own with events as the platform's services sen
 feeds it a steady 300 events/s in chunks of three; prints CPU an event, bytes an event, and the anonymous memory at its
 highest. Then asks each search of a list in this process, three times, and prints the slowest.
 
-Measured with 1,000,000 events: see `perf/README.md`.
+Measured with 1,000,000 events on two cores that others used as well: 122 µs an event (the making of the events in it;
+45 of it Python's share), 307 bytes an event on disk, RssAnon 148 MiB at the most (with a heap of 20 MiB; of 16 MB
+by 20 less), 300 events/s 8.9 % of a core, slowest answer 0.7 s, slowest search 102 ms (under a load of 7: 164 ms).
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from mcp_ingest.outputs.store import Store
 from mcp_ingest.verdict import AllDelivered, Part, Request
 
 CHUNK = 1_000
-STEADY_SECONDS = float(os.environ.get("STEADY", "30"))
+STEADY_SECONDS = 30
 SERVICES = ["model-router", "gateway", "auth", "billing", "tool-registry", "session-store"]
 LEVELS = ["INFO"] * 80 + ["DEBUG"] * 12 + ["WARNING"] * 5 + ["ERROR"] * 3
 WORDS = ("request", "completed", "for", "user", "after", "connecting", "upstream", "tool", "call", "context", "timeout")

@@ -7,7 +7,6 @@ rest is only counted, and that for `COUNT_SECONDS` at the most.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,16 +23,21 @@ COUNT_SECONDS = 0.05
 
 
 class _Opened(NamedTuple):
-    bounds: Bounds
-    place: Place
     part: Index
     searcher: Searcher
 
 
+class _Known(NamedTuple):
+    """A part whose times are known: a finished one has them in its summary and is opened only when it is searched."""
+
+    bounds: Bounds
+    place: Place
+    opened: _Opened | None
+
+
 class _Candidate(NamedTuple):
     time: int
-    order: int  # of equal times the part opened first goes first
-    opened: _Opened
+    searcher: Searcher
     address: DocAddress
 
 
@@ -42,53 +46,60 @@ def search(directory: Path, check: Check, between: Between, limit: int, *, newes
     found = Found()
     best: list[_Candidate] = []
     whole = All((check, between)) if between != Between(None, None) else check
+    order = Order.Desc if newest_first else Order.Asc
     deadline = None
-    for opened in _in_order(_open(directory, found), between, newest_first=newest_first):
-        full = len(best) >= limit and not _better(opened.bounds, best[-1].time if best else 0, newest_first)
+    for known in _in_order(directory, between, found, newest_first=newest_first):
+        full = len(best) >= limit and not _better(known.bounds, best[-1].time, newest_first)
         if full:
             deadline = deadline or time.monotonic() + COUNT_SECONDS
             if time.monotonic() > deadline:
                 found.exact = False
                 break
+        opened = known.opened or _open(known.place, found)
+        if opened is None:
+            continue
         query = compiled(whole, opened.part)
-        result = opened.searcher.search(
-            query, max(1, 0 if full else limit), order_by_field="time", order=Order.Desc if newest_first else Order.Asc
-        )
+        result = opened.searcher.search(query, 1 if full else limit, order_by_field="time", order=order)
         found.total += result.count  # type: ignore[attr-defined]  # the stubs have forgotten it
         if not full:
-            best += [_Candidate(hit, len(best), opened, address) for hit, address in result.hits]
+            best += [_Candidate(hit, opened.searcher, address) for hit, address in result.hits]
             best.sort(key=lambda candidate: -candidate.time if newest_first else candidate.time)
             del best[limit:]
     found.hits = [_hit(candidate) for candidate in best]
     return found
 
 
-def _open(directory: Path, found: Found) -> Iterator[_Opened]:
-    for place in parts.places(directory):
-        try:
-            index = Index.open(str(place.path))
-            index.config_reader("manual")
-            index.reload()
-            searcher = index.searcher()
-        except (ValueError, OSError):
-            if (place.path / "meta.json").exists():  # else it was just dropped, or has nothing in it yet
-                found.notes.append(f"{place.path} cannot be opened and is left out")
-            continue
-        bounds = parts.bounds(place, searcher)
-        if bounds is not None:
-            yield _Opened(bounds, place, index, searcher)
-
-
-def _in_order(found: Iterator[_Opened], between: Between, *, newest_first: bool) -> list[_Opened]:
+def _in_order(directory: Path, between: Between, found: Found, *, newest_first: bool) -> list[_Known]:
     inside = [
-        opened
-        for opened in found
-        if (between.first is None or opened.bounds.newest >= between.first)
-        and (between.last is None or opened.bounds.oldest <= between.last)
+        known
+        for place in parts.places(directory)
+        if (known := _know(place, found))
+        and (between.first is None or known.bounds.newest >= between.first)
+        and (between.last is None or known.bounds.oldest <= between.last)
     ]
     if newest_first:
-        return sorted(inside, key=lambda opened: -opened.bounds.newest)
-    return sorted(inside, key=lambda opened: opened.bounds.oldest)
+        return sorted(inside, key=lambda known: -known.bounds.newest)
+    return sorted(inside, key=lambda known: known.bounds.oldest)
+
+
+def _know(place: Place, found: Found) -> _Known | None:
+    if written := parts.summary(place):
+        return _Known(Bounds(written.oldest, written.newest), place, None)
+    opened = _open(place, found)
+    bounds = parts.bounds(place, opened.searcher) if opened else None
+    return _Known(bounds, place, opened) if bounds else None
+
+
+def _open(place: Place, found: Found) -> _Opened | None:
+    try:
+        index = Index.open(str(place.path))
+        index.config_reader("manual")
+        index.reload()
+        return _Opened(index, index.searcher())
+    except (ValueError, OSError):
+        if (place.path / "meta.json").exists():  # else it was just dropped, or has nothing in it yet
+            found.notes.append(f"{place.path} cannot be opened and is left out")
+        return None
 
 
 def _better(bounds: Bounds, worst: int, newest_first: bool) -> bool:
@@ -96,6 +107,6 @@ def _better(bounds: Bounds, worst: int, newest_first: bool) -> bool:
 
 
 def _hit(candidate: _Candidate) -> Hit:
-    stored = candidate.opened.searcher.doc(candidate.address)
+    stored = candidate.searcher.doc(candidate.address)
     event = orjson.loads(bytes(stored.get_first("line") or b"{}"))
     return Hit(str(stored.get_first("id")), event)

@@ -64,7 +64,7 @@ class Store(Output):
             ByteSize, Meta(description="Bytes on disk above which the oldest events go, whatever their age.")
         ] = msgspec.field(default_factory=lambda: ByteSize.parse("10GiB"))
         heap: Annotated[ByteSize, Meta(description="Memory of an index writer; there are up to three at a time.")] = (
-            msgspec.field(default_factory=lambda: ByteSize.parse("20MiB"))
+            msgspec.field(default_factory=lambda: ByteSize.parse("16MB"))
         )
         commit_seconds: Annotated[
             Duration, Meta(description="The least time between two commits, and so the longest until a search sees it.")

@@ -93,56 +93,71 @@ def document(record: dict[str, Any], chunk: str, event_id: str, time: int, line:
     made.add_text("id", event_id)
     made.add_integer("time", time)
     made.add_bytes("line", line)
-    named = _Named(set(), [], {})
+    named = _Named([], [], {})
     for path, value in leaves(record):
-        if path in TIMES:
-            continue
-        if path in NUMBERS:
-            if (number := _typed_number(path, value)) is not None:
-                made.add_float(path, number)
-        elif path == TEXT:
-            made.add_text(TEXT, keyword(value))
-            named.names.add(TEXT)
-        elif path in OWN_KEYWORDS:
-            if len(text := keyword(value)) <= MAX_KEYWORD:
-                made.add_text(path, text)
+        if path in _TYPED:
+            _add_typed(made, named, path, value)
+        elif type(value) is str and len(value) <= MAX_KEYWORD and not path.startswith(_IN_MAP):
+            named.terms.append(path + SEPARATOR + value)
+            named.names.append(path)
         else:
             named.add(path, value)
     if named.names:
         made.add_text("names", BETWEEN.join(named.names))
     if named.terms:
-        made.add_text("terms", BETWEEN.join(named.terms))
+        made.add_text("terms", named.joined())
     if named.numbers:
         made.add_json("numbers", named.numbers)
     return made
 
 
+_TYPED = frozenset({*TIMES, *NUMBERS, TEXT, *OWN_KEYWORDS})
+_IN_MAP = MAP + "."
+
+
+def _add_typed(made: Document, named: _Named, path: str, value: Any) -> None:
+    if path in OWN_KEYWORDS:
+        if len(text := keyword(value)) <= MAX_KEYWORD:
+            made.add_text(path, text)
+    elif path == TEXT:
+        made.add_text(TEXT, keyword(value))
+        named.names.append(TEXT)
+    elif path in NUMBERS and (number := as_number(value)) is not None:
+        made.add_float(path, float(int(number)) if path in INTEGERS else number)
+
+
 class _Named(NamedTuple):
     """What an event has under names without a field of their own: the names, the terms, the numbers by key."""
 
-    names: set[str]
+    names: list[str]
     terms: list[str]
     numbers: dict[str, list[float]]
 
     def add(self, path: str, value: Any) -> None:
-        in_map = path.startswith("metadata.")
+        in_map = path.startswith(_IN_MAP)
         if type(value) in (int, float) and path not in KEYWORDS and not in_map:
             if (number := as_number(value)) is not None:
                 self.numbers.setdefault(number_key(path), []).append(number)
-                self.names.add(path)
+                self.names.append(path)
             return
-        text = value if type(value) is str else keyword(value)
+        text = keyword(value)
         if len(text) <= MAX_KEYWORD:
-            self.terms.append(term(path, text))
-            self.names.add(path)
+            self.terms.append(path + SEPARATOR + text)
+            self.names.append(path)
             if in_map:
-                self.names.add(MAP)
+                self.names.append(MAP)
+
+    def joined(self) -> str:
+        """All terms as one text."""
+        text = BETWEEN.join(self.terms)
+        if text.count(BETWEEN) >= len(self.terms):  # one has it inside
+            return BETWEEN.join(made.replace(BETWEEN, " ") for made in self.terms)
+        return text
 
 
 def term(path: str, value: str) -> str:
     """A keyword without a field of its own, as it stands in `terms`."""
-    made = f"{path}{SEPARATOR}{value}"
-    return made.replace(BETWEEN, " ") if BETWEEN in made else made
+    return f"{path}{SEPARATOR}{value}".replace(BETWEEN, " ")
 
 
 def leaves(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -179,14 +194,11 @@ def _nested(path: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
 
 def keyword(value: Any) -> str:
     """A value as Elasticsearch's `keyword` has it."""
+    if type(value) is str:
+        return value
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)
-
-
-def _typed_number(path: str, value: Any) -> float | None:
-    number = as_number(value)
-    return number if number is None or path not in INTEGERS else float(int(number))
 
 
 def as_number(value: Any) -> float | None:
