@@ -5,7 +5,7 @@ What it is for: archives, and handing logs to programs that read files. The path
 `undated`. A compressed file gets one gzip member with each request, which every gzip reads as one file.
 
 Guarantees: what is answered is fsynced. Lines are never cut and never there twice, also after a crash: files are cut
-back to their committed length at the start, and a chunk that was written is known again. Files may be renamed or
+back to their committed length at the start, and what was written of a chunk is known again. Files may be renamed or
 deleted between requests; nothing is kept open.
 
 Metrics: those of every output.
@@ -27,9 +27,9 @@ from mcp_ingest.component import Example, Output, Settings
 from mcp_ingest.context import Context
 from mcp_ingest.errors import OutputError
 from mcp_ingest.event import Batch
-from mcp_ingest.outputs.file.journal import Journal
+from mcp_ingest.outputs.file.journal import Journal, Piece
 from mcp_ingest.outputs.file.template import Paths, folder, template_problem
-from mcp_ingest.verdict import DELIVERED, DUPLICATE, AllDelivered, Each, Part, Request, Unknown, Verdicts
+from mcp_ingest.verdict import DELIVERED, DUPLICATE, AllDelivered, Each, Request, Unknown, Verdicts
 
 
 class FileConfig(Settings):
@@ -101,26 +101,25 @@ class File(Output):
             thread.shutdown(wait=False)
 
     def _append(self, journal: Journal, request: Request) -> Verdicts:
-        known = [journal.knows(part.chunk) for part in request.parts]
-        new = [part for part, before in zip(request.parts, known, strict=True) if not before]
-        if new:
-            journal.append(self._contents(new), [part.chunk for part in new])
-        if not any(known):
-            return AllDelivered()
-        return Each(
-            [
-                verdict
-                for part, before in zip(request.parts, known, strict=True)
-                for verdict in [DUPLICATE if before else DELIVERED] * len(part.ids)
-            ]
-        )
-
-    def _contents(self, parts: list[Part]) -> dict[str, bytes]:
-        lines: dict[str, list[bytes]] = {}
-        for part in parts:
+        lines: dict[Piece, list[bytes]] = {}
+        rows: list[Piece] = []
+        for part in request.parts:
             for path, line in zip(part.destinations, part.lines, strict=True):
-                lines.setdefault(path, []).append(line)
-        contents = {path: b"\n".join([*found, b""]) for path, found in lines.items()}
+                piece = Piece(part.chunk, path)
+                lines.setdefault(piece, []).append(line)
+                rows.append(piece)
+        known = {piece for piece in lines if journal.knows(piece)}
+        if new := [piece for piece in lines if piece not in known]:
+            journal.append(self._contents(new, lines), new)
+        if not known:
+            return AllDelivered()
+        return Each([DUPLICATE if piece in known else DELIVERED for piece in rows])
+
+    def _contents(self, new: list[Piece], lines: dict[Piece, list[bytes]]) -> dict[str, bytes]:
+        joined: dict[str, list[bytes]] = {}
+        for piece in new:
+            joined.setdefault(piece.path, []).extend(lines[piece])
+        contents = {path: b"\n".join([*found, b""]) for path, found in joined.items()}
         if self._compressed:
             return {path: compress_gzip(data) for path, data in contents.items()}
         return contents

@@ -1,27 +1,40 @@
 """Appending so that a crash leaves neither half a line nor a line twice: used by one thread at a time.
 
 Before a request's lines are appended, the journal notes how long each of its files is; when they are fsynced, it
-notes the request's chunks in place of that. Whoever finds lengths in it at the start cuts the files back to them,
-and a chunk that it names is not written again. Each note replaces the journal's file and is fsynced.
+notes the request's pieces in place of that: what a chunk has for one file. Whoever finds lengths in it at the start
+cuts the files back to them, and a piece that it names is not written again. Each note replaces the journal's file and is fsynced.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import msgspec
 
-#: Chunks remembered for each spool: many more than the requests of which nobody heard whether they were written.
+#: Pieces remembered for each spool: many more than the requests of which nobody heard whether they were written.
 REMEMBERED = 2_000
+
+
+class Piece(NamedTuple):
+    """What a chunk has for one file."""
+
+    chunk: str  # the spool's uuid, a dash, a number
+    path: str
+
+    def key(self) -> tuple[str, str]:
+        """The spool's uuid, and what names the piece within it in few letters."""
+        uuid, _, number = self.chunk.rpartition("-")
+        return uuid, f"{number}.{hashlib.blake2b(self.path.encode(), digest_size=6).hexdigest()}"
 
 
 class _Notes(msgspec.Struct):
     lengths: dict[str, int] = {}  # of the files of the request under way, before it
-    chunks: dict[str, list[int]] = {}  # by the spool's uuid, newest last
+    pieces: dict[str, list[str]] = {}  # by the spool's uuid, newest last
 
 
 class Journal:
@@ -38,28 +51,28 @@ class Journal:
         except BaseException:
             self._lock.close()
             raise
-        self._known = {uuid: set(numbers) for uuid, numbers in self._notes.chunks.items()}
+        self._known = {uuid: set(keys) for uuid, keys in self._notes.pieces.items()}
 
-    def knows(self, chunk: str) -> bool:
-        """Whether this chunk was written before."""
-        uuid, _, number = chunk.rpartition("-")
-        return int(number) in self._known.get(uuid, ())
+    def knows(self, piece: Piece) -> bool:
+        """Whether this was written before."""
+        uuid, key = piece.key()
+        return key in self._known.get(uuid, ())
 
-    def append(self, contents: dict[str, bytes], chunks: list[str]) -> None:
-        """Append to each file, all or nothing, and remember the chunks; `OSError` leaves everything as it was."""
-        before = self._notes.chunks
+    def append(self, contents: dict[str, bytes], pieces: list[Piece]) -> None:
+        """Append to each file, all or nothing, and remember the pieces; `OSError` leaves everything as it was."""
+        before = self._notes.pieces
         lengths = self._notes.lengths = {os.path.abspath(path): _length(path) for path in contents}
         self._write()
         try:
             for path, data in contents.items():
                 _append(Path(path), data)
-            self._notes = _Notes({}, _with(before, chunks))
+            self._notes = _Notes({}, _with(before, pieces))
             self._write()
         except BaseException:
             self._notes = _Notes(lengths, before)
             self._cut_back()
             raise
-        self._known = {uuid: set(numbers) for uuid, numbers in self._notes.chunks.items()}
+        self._known = {uuid: set(keys) for uuid, keys in self._notes.pieces.items()}
 
     def close(self) -> None:
         """Let others have it."""
@@ -93,14 +106,14 @@ class Journal:
         _sync_folder(self._path.parent)
 
 
-def _with(before: dict[str, list[int]], chunks: list[str]) -> dict[str, list[int]]:
-    """What is remembered, with these chunks; the oldest are forgotten, but none of these."""
-    after = {uuid: list(numbers) for uuid, numbers in before.items()}
-    for chunk in chunks:
-        uuid, _, number = chunk.rpartition("-")
-        after.setdefault(uuid, []).append(int(number))
-    keep = max(REMEMBERED, len(chunks))
-    return {uuid: numbers[-keep:] for uuid, numbers in after.items()}
+def _with(before: dict[str, list[str]], pieces: list[Piece]) -> dict[str, list[str]]:
+    """What is remembered, with these pieces; the oldest are forgotten, but none of these."""
+    after = {uuid: list(keys) for uuid, keys in before.items()}
+    for piece in pieces:
+        uuid, key = piece.key()
+        after.setdefault(uuid, []).append(key)
+    keep = max(REMEMBERED, len(pieces))
+    return {uuid: keys[-keep:] for uuid, keys in after.items()}
 
 
 def _length(path: str) -> int:

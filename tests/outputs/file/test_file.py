@@ -83,6 +83,18 @@ async def test_a_redelivered_chunk_is_a_duplicate(tmp_path: Path) -> None:
     assert chunks(path) == [1, 1, 2]
 
 
+async def test_a_chunk_comes_in_pieces(tmp_path: Path) -> None:
+    """What a chunk has for another file, in the same request or in a later one, is no duplicate."""
+    first, second, third = (tmp_path / name for name in ("a.ndjson", "b.ndjson", "c.ndjson"))
+    archive = output(first)
+    await archive.start()
+    assert await archive.write(Request([chunk(1, [first]), chunk(1, [second])])) == AllDelivered()
+    assert await archive.write(Request([chunk(1, [third])])) == AllDelivered()
+    assert await archive.write(Request([chunk(1, [second])])) == Each([DUPLICATE])
+    await archive.close()
+    assert chunks(first) == chunks(second) == chunks(third) == [1]
+
+
 async def test_a_torn_line_is_cut_back(tmp_path: Path) -> None:
     """What a crash left behind the committed length is cut off at the start, what stood there before us stays."""
     path = tmp_path / "a.ndjson"
@@ -181,7 +193,7 @@ async def test_many_chunks_are_remembered(tmp_path: Path, monkeypatch: pytest.Mo
         await archive.write(Request([chunk(number, [path])]))
     notes = json.loads((tmp_path / ".mcp-ingest-archive.json").read_text())
     await archive.close()
-    assert notes["chunks"] == {SPOOL: [6, 7, 8]}
+    assert [key.split(".")[0] for key in notes["pieces"][SPOOL]] == ["6", "7", "8"]
 
 
 def test_addresses(tmp_path: Path) -> None:

@@ -7,19 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from mcp_ingest.outputs.file.journal import Journal
+from mcp_ingest.outputs.file.journal import Journal, Piece
 
 
 def test_it_knows_what_it_appended(tmp_path: Path) -> None:
-    """A chunk is known from the moment on when its lines are durable, and by the next one who opens the journal."""
+    """A piece of a chunk is known from the moment on when its lines are durable, and by the next one who opens the journal."""
     at = tmp_path / "journal.json"
     journal = Journal(at)
-    assert not journal.knows("ab-1")
-    journal.append({str(tmp_path / "f"): b"x\n"}, ["ab-1"])
+    piece = Piece("ab-1", str(tmp_path / "f"))
+    assert not journal.knows(piece)
+    journal.append({piece.path: b"x\n"}, [piece])
     journal.close()
     again = Journal(at)
-    assert again.knows("ab-1")
-    assert not again.knows("cd-1")
+    assert again.knows(piece)
+    assert not again.knows(Piece("cd-1", piece.path))
+    assert not again.knows(Piece("ab-1", "other"))
     again.close()
 
 

@@ -115,6 +115,17 @@ async def test_a_chunk_is_replaced_in_a_finished_part(tmp_path: Path, monkeypatc
     assert sorted(messages(tmp_path)) == sorted(["one", "two", *["a", "b"] * 4])
 
 
+async def test_a_chunk_comes_in_pieces(tmp_path: Path) -> None:
+    """What a chunk has for another day comes in a request of its own and takes nothing away."""
+    output = Store(config(tmp_path), context())
+    await output.start()
+    for _ in range(2):
+        await output.write(Request([chunk(1, ["today"]), chunk(1, ["yesterday"], "2026-11-21")]))
+        await output.write(Request([chunk(1, ["undated"], f"undated-{TODAY}")]))
+    await output.close()
+    assert sorted(messages(tmp_path)) == ["today", "undated", "yesterday"]
+
+
 async def test_requests_share_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many small requests at once wait for the same commit, the first one after a quiet time for none."""
     commits: list[float] = []
