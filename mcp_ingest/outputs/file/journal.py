@@ -2,7 +2,8 @@
 
 Before a request's lines are appended, the journal notes how long each of its files is; when they are fsynced, it
 notes the request's pieces in place of that: what a chunk has for one file. Whoever finds lengths in it at the start
-cuts the files back to them, and a piece that it names is not written again. Each note replaces the journal's file and is fsynced.
+cuts the files back to them, and a piece that it names is not written again. Each note replaces the journal's file
+and is fsynced.
 """
 
 from __future__ import annotations

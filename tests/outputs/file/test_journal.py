@@ -11,7 +11,7 @@ from mcp_ingest.outputs.file.journal import Journal, Piece
 
 
 def test_it_knows_what_it_appended(tmp_path: Path) -> None:
-    """A piece of a chunk is known from the moment on when its lines are durable, and by the next one who opens the journal."""
+    """A piece of a chunk is known once its lines are durable, also by the next one who opens the journal."""
     at = tmp_path / "journal.json"
     journal = Journal(at)
     piece = Piece("ab-1", str(tmp_path / "f"))
