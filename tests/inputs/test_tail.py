@@ -235,8 +235,30 @@ async def test_a_renamed_file_is_read_to_its_end(durable: Durable, tmp_path: Pat
             writer.write("late\nwithout an end")
             writer.flush()
             await until(lambda: len(durable.events) == 4)
-        await until(lambda: len(durable.files) == 1)
     assert sorted(durable.messages) == ["late", "new", "one", "without an end"]
+
+
+async def test_a_file_let_go_is_never_read_again(
+    durable: Durable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its position is kept while it stands there, so that what is added later is read on after a restart."""
+    path = tmp_path / "a.log"
+    append(path, "one")
+    async with tailing(durable, path):
+        await until(lambda: durable.messages == ["one"])
+        path.rename(tmp_path / "a.log.1")
+        append(path, "new")
+        await until(lambda: len(durable.events) == 2)
+        await asyncio.sleep(1.0)  # longer than rotate_wait_seconds of these tests
+    append(tmp_path / "a.log.1", "much later")
+    async with tailing(durable, path):
+        await until(lambda: len(durable.events) == 3)
+        await asyncio.sleep(0.3)
+    assert durable.messages == ["one", "new", "much later"]
+    (tmp_path / "a.log.1").unlink()
+    monkeypatch.setattr("mcp_ingest.inputs.tail.followed._FORGET_SECONDS", 0.2)
+    async with tailing(durable, path):
+        await until(lambda: len(durable.files) == 1)
 
 
 async def test_a_rename_within_the_glob_changes_nothing(durable: Durable, tmp_path: Path) -> None:
@@ -270,10 +292,35 @@ async def test_a_rotation_while_down_loses_nothing(durable: Durable, tmp_path: P
     append(path, "three")
     async with tailing(durable, path):
         await until(lambda: len(durable.events) == 3)
-        await until(lambda: len(durable.files) == 1)
     by_message = {message: event_id[:20] for event_id, message in durable.events}
     assert by_message["one"] == by_message["two"] != by_message["three"]
     assert durable.paths == [str(path)] * 3
+
+
+async def test_what_came_and_was_rotated_away_while_down(durable: Durable, tmp_path: Path) -> None:
+    """Files that nobody ever saw in the glob are found beside it by their name; older and foreign ones are left."""
+    path = tmp_path / "a.log"
+    append(tmp_path / "a.log.9", "older than anything we followed")
+    os.utime(tmp_path / "a.log.9", ns=(10**18, 10**18))
+    append(path, "one")
+    async with tailing(durable, path):
+        await until(lambda: durable.messages == ["one"])
+    await asyncio.sleep(0.02)  # file systems tell times of change apart by some milliseconds
+    append(path, "two")
+    for number, line in enumerate(("three", "four"), 1):
+        path.rename(tmp_path / f"a.log.{number}")
+        append(path, line)
+        await asyncio.sleep(0.02)
+    path.rename(tmp_path / "a.log.3")
+    append(path, "five")
+    append(tmp_path / "a.log.bak", "no rotation's name")
+    append(tmp_path / "a.log.2.gz", "compressed")
+    for _ in range(2):
+        async with tailing(durable, path):
+            await until(lambda: len(durable.events) >= 5)
+            await asyncio.sleep(0.3)
+    assert sorted(durable.messages) == ["five", "four", "one", "three", "two"]
+    assert set(durable.paths) == {str(path)}
 
 
 async def test_a_deleted_file_is_read_to_its_end(durable: Durable, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_an_untrusted_certificate_parks_and_heals(tmp_path: Path, secured: tuple
             lambda: "certificate" in (daemon.status()["outputs"]["elasticsearch"]["why"] or ""), what="the reason"
         )
         time.sleep(6)
-        assert len(_lines(daemon, "certificate")) == 1, daemon.log.read_text()
+        assert len(_lines(daemon, "is not trusted")) == 1, daemon.log.read_text()
         authority.write_bytes((directory / "ca.pem").read_bytes())
         wait_until(lambda: server.count(index) == 1, 40, what="the event in Elasticsearch")
         wait_until(daemon.drained)

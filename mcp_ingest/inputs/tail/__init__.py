@@ -6,13 +6,14 @@ or CR LF; empty lines are no events. A line is read when its line end has come, 
 Guarantees. The offset is committed in the same transaction as the events, and an id is made of the file and the
 byte where the line begins: no line is lost or doubled by a crash. A file is known by device, inode and its content,
 so a new name changes nothing: what is renamed (`app.log` to `app.log.1`) is read to its end, and for
-`rotate_wait_seconds` longer, also when it was renamed in its directory while the daemon was down. A truncated or
-replaced file begins anew, under the same uid, in the next generation.
+`rotate_wait_seconds` longer, also when it was renamed in its directory while the daemon was down. What came and was
+rotated away while the daemon was down is found by its name beside the path (`app.log.1`, `app.log-20261122`). A
+truncated or replaced file begins anew, under the same uid, in the next generation.
 
 When not. What is written between the last read and a truncation (logrotate's `copytruncate`) is lost with the
 file's content; the copy is a new file, so leave it out of the globs. What was compressed or deleted while the
-daemon was down cannot be read, nor a file that came and was renamed out of the globs before anybody saw it: match
-the rotated names, too (`app.log*`), where rotation is that quick. Compressed files are left out.
+daemon was down cannot be read, nor, while it runs, a file that came and was renamed out of the globs before a scan
+saw it: match the rotated names, too (`app.log*`), where rotation is that quick. Compressed files are left out.
 
 Which files. A scan every `scan_seconds` decides; on Linux, inotify lets it and the reads come at once. Files stay
 open, up to `max_open_files` and the process's limit; see `followed.py` for what happens above it. At the first start

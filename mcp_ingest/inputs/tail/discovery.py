@@ -87,6 +87,18 @@ def find_inodes(directory: str, wanted: set[int]) -> dict[int, str]:
         return {}
 
 
+def rotated(path: str) -> list[tuple[str, os.stat_result]]:
+    """The regular files beside `path` that rotation may have named after it (`app.log.1`, `app.log-20261122`)."""
+    directory, name = os.path.split(path)
+    pattern = re.compile(re.escape(name) + r"[.-]\d[\d.T_-]*")
+    try:
+        with os.scandir(directory) as entries:
+            beside = [entry for entry in entries if pattern.fullmatch(entry.name)]
+            return [(entry.path, entry.stat()) for entry in beside if entry.is_file(follow_symlinks=False)]
+    except OSError:
+        return []
+
+
 class Hints:
     """Paths that changed, as the kernel says: `changed` since last asked, `names` true when names came or went.
 

@@ -30,7 +30,10 @@ def _digest(data: bytes) -> str:
 
 
 class Position(msgspec.Struct):
-    """What is stored of a file; digests are hex, `created` is when it was first seen, nanoseconds since 1970."""
+    """What is stored of a file; digests are hex, times nanoseconds since 1970.
+
+    `created` is when it was first seen, `changed` the file's own time of change when it was last read.
+    """
 
     path: str
     dev: int
@@ -41,6 +44,7 @@ class Position(msgspec.Struct):
     head: str
     before: str
     created: int
+    changed: int
 
 
 class Mark(NamedTuple):
@@ -176,8 +180,13 @@ class File:
                 mark.head,
                 _digest(mark.before),
                 self.created,
+                os.fstat(self.fd).st_mtime_ns if self.fd is not None else 0,
             )
         )
+
+    def is_somewhere(self) -> bool:
+        """Whether the file still has a name, whichever."""
+        return self.fd is not None and os.fstat(self.fd).st_nlink > 0
 
     def go_back(self) -> None:
         """To what is committed."""

@@ -16,7 +16,7 @@ import msgspec
 
 from mcp_ingest.context import Clock
 from mcp_ingest.event import new_uid
-from mcp_ingest.inputs.tail.discovery import find_inodes
+from mcp_ingest.inputs.tail.discovery import find_inodes, rotated
 from mcp_ingest.inputs.tail.files import File, Identity, Position, holds, identity_of, line_start, open_file
 
 Stored = dict[bytes, Position]
@@ -62,9 +62,12 @@ class Followed:
         self._max_line = max_line
         self._refused: set[str] = set()
         self._forget_at: float | None = None
+        self._let_go: dict[bytes, tuple[str, int]] = {}  # directory and inode of files whose position is kept
         self._stored: dict[int, list[tuple[bytes, Position]]] = {}
+        self._changed: dict[str, int] = {}  # when the newest file that was read at this path was changed last
         for uid, position in stored.items():
             self._stored.setdefault(position.ino, []).append((uid, position))
+            self._changed[position.path] = max(self._changed.get(position.path, 0), position.changed)
 
     # --- what a scan means ---------------------------------------------------------------------------------
 
@@ -162,7 +165,8 @@ class Followed:
         """After the first scan: look for stored files that no glob matched, and finish those that were renamed.
 
         Looks in the directory where each stood. What is not found may turn up for an hour (a file system that is
-        mounted late), then it is forgotten.
+        mounted late), then it is forgotten. A file that came and was rotated away while we were down has no
+        position: it is known by its name, and by having changed after everything that was read at its path.
         """
         directories: dict[str, list[tuple[bytes, Position]]] = {}
         for entry in self._waiting():
@@ -179,17 +183,40 @@ class Followed:
                         position.offset,
                     )
         self._forget_at = self._clock.monotonic() + _FORGET_SECONDS
+        for path, moment in self._changed.items():
+            self._adopt(path, moment)
+
+    def _adopt(self, path: str, moment: int) -> None:
+        """Read what was rotated away from `path` unseen: unknown files that changed after `moment`."""
+        known = {identity[1] for identity in self.files} | {ino for ino, entries in self._stored.items() if entries}
+        unseen = [
+            (s.st_mtime_ns, place) for place, s in rotated(path) if s.st_mtime_ns > moment and s.st_ino not in known
+        ]
+        for _, place in sorted(unseen):
+            try:
+                fd, status = open_file(place)
+            except OSError as error:
+                self.refuse(place, error)
+                continue
+            now = self._clock.time_ns()
+            file = File.new(new_uid(now), path, identity_of(status), now, fd, 0)
+            self._follow_gone(file, place, fd)
 
     def _waiting(self) -> list[tuple[bytes, Position]]:
         """Stored files that are not followed and no longer where they stood."""
         return [entry for entries in self._stored.values() for entry in entries if not _stands(entry[1])]
 
     def forget(self) -> None:
-        """Forget stored files that did not turn up for an hour."""
-        if self._forget_at is not None and self._clock.monotonic() >= self._forget_at:
-            self._forget_at = None
-            for uid, position in self._waiting():
-                self._stored[position.ino].remove((uid, position))
+        """Every hour, forget stored files that did not turn up, and files let go that are deleted by now."""
+        if self._forget_at is None or self._clock.monotonic() < self._forget_at:
+            return
+        self._forget_at = self._clock.monotonic() + _FORGET_SECONDS
+        for uid, position in self._waiting():
+            self._stored[position.ino].remove((uid, position))
+            self.forgotten.add(uid)
+        for uid, (directory, ino) in list(self._let_go.items()):
+            if not find_inodes(directory, {ino}):
+                del self._let_go[uid]
                 self.forgotten.add(uid)
 
     def _resume(self, uid: bytes, position: Position, place: str | None) -> bool:
@@ -204,12 +231,15 @@ class Followed:
         if identity in self.files or not holds(fd, position):
             os.close(fd)
             return False
-        file = File.restored(uid, position.path, identity, position, fd)
+        self._follow_gone(File.restored(uid, position.path, identity, position, fd), place, fd)
+        return True
+
+    def _follow_gone(self, file: File, place: str, fd: int) -> None:
+        """Read a file to its end that stands at `place`, where the globs do not look."""
         file.place = place
         file.gone = self._clock.monotonic()
         self._gone.add(file)
         self._follow(file, fd)
-        return True
 
     # --- what there is to do -------------------------------------------------------------------------------
 
@@ -277,7 +307,9 @@ class Followed:
             self._open.popitem(last=False)[0].close()
 
     def release(self, file: File) -> None:
-        """Follow this file no more."""
+        """Follow this file no more; while it has a name its position is kept, so that it is never read again."""
+        if file.is_somewhere():
+            self._let_go[file.uid] = (os.path.dirname(file.path), file.ino)
         file.close()
         self._open.pop(file, None)
         self.ready.pop(file, None)

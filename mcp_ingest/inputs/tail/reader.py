@@ -184,7 +184,7 @@ class Reader:
         return bool(taken.size) or not taken.more
 
     def _let_go(self, file: File, gathered: Gathered) -> None:
-        gathered.positions[self._key(file.uid)] = None
+        gathered.positions[self._key(file.uid)] = file.stored() if file.is_somewhere() else None
         gathered.marks[file] = file.mark
         gathered.released.append(file)
 
