@@ -30,7 +30,7 @@ _SECRETS = (
 
 def records(count: int, seed: int = 1) -> Iterator[dict[str, Any]]:
     """This many records, the same for the same seed."""
-    rng = random.Random(seed)  # noqa: S311  test data
+    rng = random.Random(seed)
     for number in range(count):
         key = f"{rng.getrandbits(48):012x}"
         words = {

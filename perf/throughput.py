@@ -22,6 +22,7 @@ import msgpack
 import msgspec
 import orjson
 
+from mcp_ingest.engine.tuning import tune_allocator
 from perf.records import records
 
 CHUNK = 1000
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument("--connections", type=int, default=2)
     arguments = parser.parse_args()
+    tune_allocator()
     packed = [_packed(list(records(CHUNK, seed))) for seed in range(20)]
     floor = _floor(packed)
     with tempfile.TemporaryDirectory() as directory:
@@ -82,7 +84,7 @@ def _measure(directory: Path, url: str, packed: list[bytes], events: int, connec
         seconds, cpu = time.monotonic() - began, _cpu(pid) - before
         peak = int(Path(f"/proc/{pid}/status").read_text().split("VmHWM:")[1].split()[0])
         daemon.assert_closed()
-    urllib.request.urlopen(urllib.request.Request(f"{url}/{index}", method="DELETE"), timeout=30).close()  # noqa: S310
+    urllib.request.urlopen(urllib.request.Request(f"{url}/{index}", method="DELETE"), timeout=30).close()
     return seconds, cpu, peak
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 import sys
 
@@ -15,6 +14,7 @@ from mcp_ingest.config.load import load
 from mcp_ingest.config.model import Configuration
 from mcp_ingest.engine.daemon import Daemon
 from mcp_ingest.engine.log import set_up
+from mcp_ingest.engine.tuning import tune_allocator, tune_collector
 from mcp_ingest.errors import IngestError
 from mcp_ingest.metrics import Metrics
 from mcp_ingest.web.server import serving
@@ -24,6 +24,7 @@ from mcp_ingest.web.server import serving
 @config_option
 def command(config: str | None) -> None:
     """Run the daemon in the foreground until SIGTERM or Ctrl-C."""
+    tune_allocator()
     configuration = load(config)
     try:
         import uvloop
@@ -49,9 +50,7 @@ async def _run(config: Configuration) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.stop)
     async with serving(daemon, config.http) as address:
-        gc.collect()
-        gc.freeze()  # what start-up made lives for ever: no collection needs to look at it
-        gc.set_threshold(50_000, 20, 100)  # records are trees and cannot form cycles
+        tune_collector()
         await daemon.run(lambda: _announce(daemon, config, address))
 
 

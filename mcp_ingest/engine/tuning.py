@@ -1,0 +1,37 @@
+"""What the process is set to before it works: the allocator's thresholds and the garbage collector's.
+
+glibc gives memory back to the system after each batch and takes it again for the next, page fault by page fault:
+serialising 1,000 fresh records cost 2.4 to 5 µs each so, and 0.35 to 0.5 with the thresholds set. `python -m
+perf.throughput` measures the whole daemon; the floor that it prints is taken in a process with them set, too.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h
+
+
+def tune_allocator() -> bool:
+    """Keep freed memory for the next batch; false where the C library is not glibc and nothing was set."""
+    if sys.platform != "linux":
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    set_all = [
+        mallopt(_M_MMAP_THRESHOLD, 256 * 2**20),
+        mallopt(_M_TRIM_THRESHOLD, 256 * 2**20),
+        mallopt(_M_TOP_PAD, 16 * 2**20),
+    ]
+    return all(set_all)
+
+
+def tune_collector() -> None:
+    """Call it once everything is built: what is there lives for ever, and records are trees without cycles."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
