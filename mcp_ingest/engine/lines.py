@@ -15,7 +15,9 @@ from mcp_ingest.codecs.values import clean
 from mcp_ingest.event import Batch, Record
 
 _SECOND = 1_000_000_000
-_FRACTION = [10**power for power in range(9, -1, -1)]  # nanoseconds in a digit's last place, by number of digits
+_FRACTION: list[int] = [
+    10**power for power in range(9, -1, -1)
+]  # nanoseconds in a digit's last place, by number of digits
 
 
 def finish(batch: Batch) -> tuple[list[bytes], dict[int, BaseException]]:

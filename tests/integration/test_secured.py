@@ -54,7 +54,11 @@ def test_a_wrong_password_parks_and_heals(tmp_path: Path, secured: tuple[Elastic
     server.set_password("shipper", "something-else")
     time.sleep(2)
     index = f"secured-{time.time_ns()}"
-    settings: dict[str, Any] = {"username": "shipper", "password": "right-password", "ca_file": str(directory / "ca.pem")}
+    settings: dict[str, Any] = {
+        "username": "shipper",
+        "password": "right-password",
+        "ca_file": str(directory / "ca.pem"),
+    }
     with Daemon(tmp_path, to_elasticsearch(server.url, index, **settings)) as daemon:
         with ForwardSender("127.0.0.1", daemon.forward_port) as sender:
             sender.send("mcp", [(0, {"message": "over TLS"})])
