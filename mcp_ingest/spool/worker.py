@@ -80,6 +80,8 @@ class Worker:
         self._wal = directory / f"{DATABASE}-wal"
         self._quiet_bytes = schema.log_bytes(ballast.size) // 2
         self._restless = True
+        if not self._has_reserve(self._ballast.size):
+            self._is_full()
 
     def put(self, job: Job) -> None:
         """Hand something in; jobs that write are committed in this order."""
@@ -182,6 +184,8 @@ class Worker:
         self._tell([(job.future, changes.numbers.get(place), None) for place, (job, _) in enumerate(group)], changes)
         if self._full:
             self._look_for_room()
+        elif not self._has_reserve(self._ballast.size // 2):
+            self._is_full()
 
     def _failed(self, group: Sequence[tuple[Job, Work]], error: Exception) -> None:
         """A full disk fails all intakes, and what frees space is tried again; else each is tried alone."""
@@ -216,17 +220,26 @@ class Worker:
         """Give up the ballast, so that the log can be emptied; no intake is taken until there is room again."""
         self._ballast.release()
         self._checkpoint()
+        self._is_full()
+
+    def _is_full(self) -> None:
         if not self._full:
             self._full = True
             self._logger.error("the disk of the spool is full: inputs wait until something is delivered or freed")
             self._post(self._audience.disk, True)
 
     def _look_for_room(self) -> None:
-        assert self._writer is not None
-        if self._ballast.take() or self._free_pages()[0] * schema.PAGE >= self._ballast.size:
+        if self._ballast.take() or self._has_reserve(self._ballast.size):
             self._full = False
             self._logger.warning("the disk of the spool has room again")
             self._post(self._audience.disk, False)
+
+    def _has_reserve(self, wanted: int) -> bool:
+        """Whether settlements will find room: the ballast, else so many bytes of free pages in the file itself.
+
+        Without either, events could take the last of the disk, and then not even the log could be emptied.
+        """
+        return self._ballast.held or self._free_pages()[0] * schema.PAGE >= wanted
 
     # --- quiet moments -------------------------------------------------------------------------------------
 

@@ -86,7 +86,7 @@ class Store(Output):
 
     whole_chunks = True
     concurrency = 4
-    max_request_bytes = 4 * 2**20
+    max_request_bytes = 2 * 2**20
     max_request_events = 10_000
 
     def __init__(self, config: Any, context: Context) -> None:
