@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
@@ -57,7 +58,8 @@ class Budget:
             if future.done() and not future.cancelled():
                 self.give(count)
             else:
-                self._waiting.remove((count, future))
+                with contextlib.suppress(ValueError):  # `give` was there before
+                    self._waiting.remove((count, future))
                 self._wake()
             raise
 

@@ -57,3 +57,18 @@ async def test_giving_back_after_an_error() -> None:
         async with budget.holding(5):
             raise ValueError("x")
     assert budget.used == 0
+
+
+async def test_giving_back_between_a_cancellation_and_its_arrival() -> None:
+    """A wait that is cancelled just before there is room ends as cancelled, and the next one gets the room."""
+    budget = Budget(100)
+    await budget.take(100)
+    first = asyncio.ensure_future(budget.take(50))
+    second = asyncio.ensure_future(budget.take(60))
+    await asyncio.sleep(0)
+    first.cancel()
+    budget.give(100)
+    await asyncio.wait([first, second], timeout=1)
+    assert first.cancelled()
+    assert second.done()
+    assert budget.used == 60
