@@ -10,6 +10,7 @@ import base64
 import hashlib
 import os
 import struct
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -160,6 +161,14 @@ class Outcome:
     rejected: list[Rejected] = field(default_factory=list)
     effects: list[Callable[[], None]] = field(default_factory=list)
 
+    def take(self, other: Outcome) -> None:
+        """Add all that the other one has; it is empty then."""
+        self.removed.update(other.removed)
+        self.rejected += other.rejected
+        self.effects += other.effects
+        for part in (other.removed, other.rejected, other.effects):
+            part.clear()
+
 
 class Batch:
     """Events of one pipeline as columns; see the module's docstring.
@@ -244,10 +253,7 @@ class Batch:
 
     def origin(self, index: int) -> Origin:
         """Where the event at this index came from."""
-        for origin, end in zip(self.origins, self.ends, strict=True):
-            if index < end:
-                return origin
-        raise IndexError(index)
+        return self.origins[bisect_right(self.ends, index)]
 
     def runs(self) -> Iterator[tuple[Origin, int, int]]:
         """Each run of one origin as (origin, first index, index behind the last)."""
@@ -281,7 +287,7 @@ class Batch:
 
     @classmethod
     def merge(cls, batches: Iterable[Batch]) -> Batch:
-        """One batch of all, in order, with their outcomes put together."""
+        """One batch of all, in order; their outcomes move into its own, so that nothing is counted twice."""
         whole = cls([], [], [], [], [], [])
         for batch in batches:
             offset = len(whole)
@@ -292,9 +298,7 @@ class Batch:
             whole.origins += batch.origins
             whole.ends += [offset + end for end in batch.ends]
             whole.size += batch.size
-            whole.outcome.removed.update(batch.outcome.removed)
-            whole.outcome.rejected += batch.outcome.rejected
-            whole.outcome.effects += batch.outcome.effects
+            whole.outcome.take(batch.outcome)
         return whole
 
     def counts(self) -> Counter[str]:

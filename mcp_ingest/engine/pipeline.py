@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from itertools import chain
 
 from mcp_ingest.component import Stage, find, on_error
 from mcp_ingest.config.model import PipelineConfig
 from mcp_ingest.context import Context
-from mcp_ingest.event import Batch, Outcome, Record
+from mcp_ingest.event import Batch, Record
 
 
 class Pipeline:
@@ -46,12 +45,14 @@ def build_pipeline(config: PipelineConfig, context: Context) -> Pipeline:
 
 def _apply(stage: Stage, batch: Batch) -> Batch:
     outcome, size = batch.outcome, batch.size
+    counted = len(outcome.effects)
     try:
         result = stage.apply(batch)
     except Exception:  # whatever it was, the events are now tried one by one
+        del outcome.effects[counted:]  # and counted again
         return _one_by_one(stage, batch)
     if result.outcome is not outcome:
-        _absorb(outcome, result.outcome)
+        outcome.take(result.outcome)
         result.outcome = outcome
     result.size = size
     return result
@@ -67,12 +68,6 @@ def _one_by_one(stage: Stage, batch: Batch) -> Batch:
         except Exception as error:  # this event is the one
             results.append(on_error(stage, batch.select([index]), {0: error}))
     whole = Batch.merge(results)
-    _absorb(batch.outcome, whole.outcome)
+    batch.outcome.take(whole.outcome)
     whole.outcome, whole.size = batch.outcome, batch.size
     return whole
-
-
-def _absorb(outcome: Outcome, other: Outcome) -> None:
-    outcome.removed.update(other.removed)
-    outcome.rejected = list(chain(outcome.rejected, other.rejected))
-    outcome.effects = list(chain(outcome.effects, other.effects))

@@ -91,3 +91,36 @@ def test_what_stages_take_out_adds_up() -> None:
     assert result.outcome.removed == {("one", Term.FILTERED, "noise"): 1, ("two", Term.FILTERED, "noise"): 1}
     assert len(result.outcome.rejected) == 1
     assert len(result.outcome.effects) == 2
+
+
+def test_what_a_failing_pass_counted_is_counted_once() -> None:
+    """A stage that notes an effect and then raises counts the events again one by one: the first time is forgotten."""
+    counted: list[int] = []
+
+    class Counting(Stage):
+        def apply(self, batch: Batch) -> Batch:
+            count = len(batch)
+            batch.outcome.effects.append(lambda: counted.append(count))
+            if any(record.get("bad") for record in batch.records):
+                raise ValueError("bad event")
+            return batch
+
+    result = Pipeline("p", [_stage(Counting)], []).run(_batch({"bad": True}, {}, {}))
+    for effect in result.outcome.effects:
+        effect()
+    assert sum(counted) == 2
+
+
+def test_a_stage_may_merge_copies_into_its_batch() -> None:
+    """What a batch brought with it stands once in a batch merged from it, also when the stage took something out."""
+
+    class Doubling(Stage):
+        def apply(self, batch: Batch) -> Batch:
+            batch = batch.keep([not record.get("noise") for record in batch.records], Term.FILTERED, "noise")
+            return Batch.merge([batch, batch.select([0])])
+
+    batch = _batch({}, {"noise": 1}, {"bad": 1})
+    result = Pipeline("p", [_stage(_Whole), _stage(Doubling)], []).run(batch)
+    assert len(result) == 2
+    assert len(result.outcome.rejected) == 1
+    assert result.outcome.removed == {("two", Term.FILTERED, "noise"): 1}
