@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from mcp_ingest.codecs.values import clean_value
 from mcp_ingest.component import Output
 from mcp_ingest.context import Clock
 from mcp_ingest.engine import letters
@@ -17,7 +18,7 @@ from mcp_ingest.spool import Spool
 from mcp_ingest.spool.model import HIGH, NORMAL, InputKey, Intake, LetterKey, NewChunk, OutputKey
 
 UNMATCHED = "unmatched"
-_HIGH_LEVELS = frozenset({"ERROR", "CRITICAL"})
+_HIGH_LEVELS = ("ERROR", "CRITICAL")  # no set: a level may be a list, which has no hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,8 @@ class IntakeMaker:
                 made.intake.ledger[InputKey(name, "", Term.RECEIVED)] += count
                 made.intake.ledger[InputKey(name, "", term, reason)] += count
             batch.outcome.removed.clear()
+            made.effects += batch.outcome.effects
+            batch.outcome.effects = []
             for pipeline, part in self._routed(batch):
                 routed[pipeline].append(part)
         for pipeline, batches in routed.items():
@@ -80,7 +83,7 @@ class IntakeMaker:
 
     def _routed(self, batch: Batch) -> list[tuple[Pipeline | None, Batch]]:
         arrived, batch.outcome.rejected = batch.outcome.rejected, []
-        tags = set(batch.tags)
+        tags = _texts(batch)
         pipelines = {tag: self._pipeline(tag) for tag in tags}
         if len(set(pipelines.values())) == 1:
             parts: dict[Pipeline | None, Batch] = {next(iter(pipelines.values())): batch}
@@ -90,6 +93,7 @@ class IntakeMaker:
                 places[pipelines[tag]].append(index)
             parts = {pipeline: batch.select(indices) for pipeline, indices in places.items()}
         for rejected in arrived:
+            rejected.tag = clean_value(rejected.tag)[0]
             pipeline = self._pipeline(rejected.tag)
             parts.setdefault(pipeline, batch.select([])).reject(rejected)
         return list(parts.items())
@@ -162,6 +166,16 @@ class IntakeMaker:
                 intake.positions[_slice_key(chunk)] = None
         else:
             intake.positions[_slice_key(chunk)] = struct.pack(">Q", chunk.start)
+
+
+def _texts(batch: Batch) -> set[str]:
+    """The tags of the batch, where one has a lone surrogate with U+FFFD for it: no database or JSON takes those."""
+    tags = set(batch.tags)
+    odd = {tag: text for tag in tags if not tag.isascii() and (text := clean_value(tag)[0]) != tag}
+    if odd:
+        batch.tags = [odd.get(tag, tag) for tag in batch.tags]
+        tags = set(batch.tags)
+    return tags
 
 
 def _of_priority(whole: NewChunk, high: list[bool], priority: int) -> NewChunk | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from mcp_ingest.codecs.values import clean
+from mcp_ingest.codecs.values import clean, clean_value
 from mcp_ingest.event import Record, Rejected, id_suffixes
 from mcp_ingest.masking import DEAD_LETTER_PACKS, Masker
 from mcp_ingest.spool.model import DeadLetter
@@ -27,7 +27,7 @@ def _masker() -> Masker:
 def safe_text(text: str) -> str:
     """A text of ours or of a peer, masked; where masking fails, only its length."""
     try:
-        return _masker().mask_text(text)
+        return _masker().mask_text(str(clean_value(text)[0]))
     except Exception:  # fail closed: nothing unmasked may pass
         return f"(a text of {len(text)} characters that could not be masked)"
 

@@ -147,3 +147,37 @@ async def test_errors_go_to_chunks_of_high_priority(tmp_path: Path) -> None:
         await ingest.emit_for("in")(batch({"log_level": "ERROR"}, {"log_level": "INFO"}, {"log_level": "CRITICAL"}))
         chunks = await spool.fresh("out", 0, 2**30)
         assert [(chunk.priority, len(chunk.ids)) for chunk in chunks] == [(0, 1), (1, 2)]
+
+
+async def test_a_level_that_is_no_text_harms_nobody(tmp_path: Path) -> None:
+    """A record whose `log_level` is a list or a map is taken like any other, and so are its neighbours."""
+    async with spool_in(tmp_path) as spool, ingesting(spool) as ingest:
+        await ingest.emit_for("in")(batch({"log_level": ["ERROR"]}, {"log_level": {}}, {"n": 1}))
+        assert len(await _events(spool)) == 3
+        _assert_closed(spool)
+
+
+async def test_what_a_batch_counted_survives_its_routing(tmp_path: Path) -> None:
+    """Effects that an input notes are applied once, also when the batch goes to several pipelines or to none."""
+    async with spool_in(tmp_path) as spool, ingesting(spool) as ingest:
+        counted: list[str] = []
+        mixed, empty = batch({"a": 1}, {"b": 1}), batch()
+        mixed.tags = ["mcp", "other.x"]
+        mixed.outcome.effects.append(lambda: counted.append("mixed"))
+        empty.outcome.effects.append(lambda: counted.append("empty"))
+        await ingest.emit_for("in")(mixed)
+        await ingest.emit_for("in")(empty)
+        assert counted == ["mixed", "empty"]
+
+
+async def test_a_tag_that_is_no_utf8_harms_nobody(tmp_path: Path) -> None:
+    """A tag with a lone surrogate (a file's name that is not UTF-8) is written with U+FFFD; neighbours go on."""
+    async with spool_in(tmp_path) as spool, ingesting(spool) as ingest:
+        made = batch({"n": 1}, {"n": 2}, {"n": 3})
+        made.tags = ["mcp.\udcff", "mcp.a", "stranger.\udcff"]
+        made.reject(Rejected("mcp.\udcff", 0, b"\xff{", 9, made.origins[0], "no map: \udcff", why="invalid"))
+        await ingest.emit_for("in")(made)
+        (chunk,) = await spool.fresh("out", 0, 2**30)
+        assert chunk.tags == ["mcp.\ufffd", "mcp.a"]
+        assert {letter.tag for letter in await spool.letters(10)} == {"mcp.\ufffd", "stranger.\ufffd"}
+        _assert_closed(spool)
