@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mcp_ingest.component import Emit
@@ -96,7 +97,7 @@ class Ingest:
         done = self._enqueue(name, batch, progress)
         self._chunks[key] = done
         done.add_done_callback(lambda _: self._chunks.pop(key, None))
-        await done
+        await asyncio.shield(done)  # it is in flight until its commit, also when nobody waits for it any more
 
     def _enqueue(self, name: str, batch: Batch, progress: Progress) -> asyncio.Future[None]:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -130,15 +131,14 @@ class Ingest:
 
     def _turn(self) -> None:
         group = self._take()
+        if not group:  # broken streams alone
+            return
         try:
             made = self._maker.make([(w.input, w.batch, w.progress) for w in group])
         except Exception as error:  # a fault of ours: these senders hear of it, the others go on
             self._logger.exception("events could not be taken in: a fault in mcp-ingest")
             _answer(group, SpoolError(f"the events could not be taken in: {describe(error)}"))
             return
-        for waiting in group:
-            if waiting.batch.size:
-                self._metrics.counter(RECEIVED_BYTES, input=waiting.input).inc(waiting.batch.size)
         commit = self._spool.submit(made.intake)
         self._commits.add(commit)
 
@@ -147,11 +147,21 @@ class Ingest:
             self._wake.set()
             error = asyncio.CancelledError() if commit.cancelled() else commit.exception()
             if error is None:
-                for effect in made.effects:
-                    effect()
+                self._count(group, made.effects)
             _answer(group, error)
 
         commit.add_done_callback(committed)
+
+    def _count(self, group: list[_Waiting], effects: list[Callable[[], None]]) -> None:
+        """What a commit made true is counted; one that raises must not keep the senders from hearing of it."""
+        for waiting in group:
+            if waiting.batch.size:
+                self._metrics.counter(RECEIVED_BYTES, input=waiting.input).inc(waiting.batch.size)
+        for effect in effects:
+            try:
+                effect()
+            except Exception:
+                self._logger.exception("a metric could not be counted: a fault in mcp-ingest")
 
     def _take(self) -> list[_Waiting]:
         """What one turn takes: whole emits, up to `TURN_EVENTS`, at least one; broken streams are refused."""

@@ -90,7 +90,7 @@ def batch(*records: dict[str, Any], tag: str = "mcp.a", start: int = 0) -> Batch
 
 
 @contextlib.asynccontextmanager
-async def ingesting(spool: Spool) -> AsyncIterator[Ingest]:
+async def ingesting(spool: Spool, metrics: Metrics | None = None) -> AsyncIterator[Ingest]:
     """Turns being made: `mcp*` goes through a stage that drops noise, `other*` straight, both to `out`."""
     outputs: dict[str, Output] = {"out": Scripted()}
     pipeline = Pipeline("mcp", [_Drop(StageSettings(), Context("drop"))], ["out"])
@@ -98,7 +98,7 @@ async def ingesting(spool: Spool) -> AsyncIterator[Ingest]:
         Route(lambda tag: tag.startswith("mcp"), pipeline),
         Route(lambda tag: tag.startswith("other"), Pipeline("other", [], ["out"])),
     ]
-    ingest = Ingest(IntakeMaker(routes, outputs, spool, SystemClock()), spool, Metrics(), LOG)
+    ingest = Ingest(IntakeMaker(routes, outputs, spool, SystemClock()), spool, metrics or Metrics(), LOG)
     async with asyncio.TaskGroup() as group:
         group.create_task(ingest.run())
         try:

@@ -9,8 +9,10 @@ import pytest
 
 from mcp_ingest.engine.intake import IntakeMaker, Made
 from mcp_ingest.errors import SpoolError, SpoolFullError
-from mcp_ingest.event import Progress
+from mcp_ingest.event import ChunkSlice, Progress
+from mcp_ingest.metrics import Metrics
 from mcp_ingest.spool import Spool
+from mcp_ingest.spool.model import Intake
 from tests.engine.parts import batch, ingesting, spool_in
 
 
@@ -86,3 +88,50 @@ async def _raises(coroutine: object) -> BaseException | None:
     except Exception as error:
         return error
     return None
+
+
+async def test_an_effect_that_raises_stops_nobody(tmp_path: Path) -> None:
+    """The events are committed: the emit returns, and the other effects are applied."""
+    async with spool_in(tmp_path) as spool, ingesting(spool) as ingest:
+        counted: list[int] = []
+
+        def broken() -> None:
+            raise ValueError("bug")
+
+        made = batch({"n": 1})
+        made.outcome.effects += [broken, lambda: counted.append(1)]
+        await asyncio.wait_for(ingest.emit_for("in")(made), 5)
+        assert counted == [1]
+
+
+async def test_a_chunk_is_in_flight_until_its_commit_whoever_waits(tmp_path: Path) -> None:
+    """Its emit was cancelled, its resend still meets it and adds nothing."""
+    async with spool_in(tmp_path) as spool, ingesting(spool) as ingest:
+        emit, chunk = ingest.emit_for("in"), ChunkSlice(b"d" * 16)
+        first = asyncio.ensure_future(emit(batch({"n": 1}), Progress(chunk=chunk)))
+        await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.wait([first])
+        await emit(batch({"n": 1}), Progress(chunk=chunk))
+        assert spool.held("out").events == 1
+
+
+async def test_bytes_are_received_when_they_are_durable(tmp_path: Path) -> None:
+    """What was refused to its sender comes again and is not counted twice."""
+    metrics = Metrics()
+    async with spool_in(tmp_path) as spool, ingesting(spool, metrics) as ingest:
+        made = batch({"n": 1})
+        made.size = 100
+        real, spool.submit = spool.submit, _failing  # type: ignore[method-assign]
+        assert isinstance(await _raises(ingest.emit_for("in")(made)), SpoolError)
+        spool.submit = real  # type: ignore[method-assign]
+        again = batch({"n": 1})
+        again.size = 100
+        await ingest.emit_for("in")(again)
+    assert metrics.registry.get_sample_value("mcp_ingest_received_bytes_total", {"input": "in"}) == 100
+
+
+def _failing(intake: Intake) -> asyncio.Future[list[int]]:
+    failed: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+    failed.set_exception(SpoolError("no disk"))
+    return failed
