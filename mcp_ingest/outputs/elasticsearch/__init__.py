@@ -31,7 +31,7 @@ from mcp_ingest.component import ByteSize, Duration, Example, Output, Settings
 from mcp_ingest.context import Context
 from mcp_ingest.errors import OutputError
 from mcp_ingest.event import Batch
-from mcp_ingest.outputs.elasticsearch.address import Addresser, index_pattern, template_problem
+from mcp_ingest.outputs.elasticsearch.address import addresser, index_pattern, template_problem
 from mcp_ingest.outputs.elasticsearch.connection import Access, Answer, Connection
 from mcp_ingest.outputs.elasticsearch.template import Template, adapted, index_template
 from mcp_ingest.outputs.elasticsearch.verdicts import verdicts
@@ -152,7 +152,7 @@ class Elasticsearch(Output):
         self.deadline = config.request_seconds + _GRACE_SECONDS
         self._access = _access(config)
         self._connection = Connection(self._access, float(config.request_seconds))
-        self._addresser = Addresser(config.address)
+        self._addresser = addresser(config.address)
         pipeline = f"&pipeline={quote(config.pipeline, safe='')}" if config.pipeline else ""
         self._bulk = f"/_bulk?filter_path={FILTER_PATH}{pipeline}"
 

@@ -28,7 +28,7 @@ from mcp_ingest.context import Context
 from mcp_ingest.errors import OutputError
 from mcp_ingest.event import Batch
 from mcp_ingest.outputs.file.journal import Journal, Piece
-from mcp_ingest.outputs.file.template import Paths, folder, template_problem
+from mcp_ingest.outputs.file.template import folder, paths, template_problem
 from mcp_ingest.verdict import DELIVERED, DUPLICATE, AllDelivered, Each, Request, Unknown, Verdicts
 
 
@@ -62,7 +62,7 @@ class File(Output):
 
     def __init__(self, config: Any, context: Context) -> None:
         super().__init__(config, context)
-        self._paths = Paths(config.path)
+        self._paths = paths(config.path)
         self._compressed = config.path.endswith(".gz")
         self._journal: Journal | None = None
         self._thread: ThreadPoolExecutor | None = None

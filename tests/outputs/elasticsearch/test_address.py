@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_ingest.event import Batch, Origin
-from mcp_ingest.outputs.elasticsearch.address import Addresser, index_pattern, template_problem
+from mcp_ingest.outputs.elasticsearch.address import addresser, index_pattern, template_problem
 
 DAILY = "mcp-logs-{@timestamp:%Y.%m.%d}"
 HOUR = 3600 * 10**9
@@ -31,19 +31,19 @@ def batch(times: list[int], records: list[dict[str, Any]] | None = None, receive
 
 
 def names(template: str, *records: dict[str, Any], tag: str = "t") -> list[str]:
-    return Addresser(template).address(batch([NOON] * len(records), list(records), tag=tag))
+    return addresser(template).address(batch([NOON] * len(records), list(records), tag=tag))
 
 
 def test_the_date_is_the_events_own_in_utc() -> None:
     """Events of two days in one batch go to two indices, to the nanosecond."""
     midnight = ns("2026-11-22T00:00:00")
-    found = Addresser(DAILY).address(batch([midnight - 1, midnight, midnight + DAY - 1]))
+    found = addresser(DAILY).address(batch([midnight - 1, midnight, midnight + DAY - 1]))
     assert found == ["mcp-logs-2026.11.21", "mcp-logs-2026.11.22", "mcp-logs-2026.11.22"]
 
 
 def test_a_day_in_one_batch_is_one_shared_name() -> None:
     """The common case costs one name for the whole batch."""
-    found = Addresser(DAILY).address(batch([NOON + i for i in range(1000)]))
+    found = addresser(DAILY).address(batch([NOON + i for i in range(1000)]))
     assert found == ["mcp-logs-2026.11.22"] * 1000
     assert len({id(name) for name in found}) == 1
 
@@ -62,14 +62,14 @@ def test_a_day_in_one_batch_is_one_shared_name() -> None:
 )
 def test_a_date_far_from_the_receipt_is_undated(time: int, date: str) -> None:
     """More than 30 days before the receipt or more than one after it, or missing: `undated`, alone and in company."""
-    assert Addresser(DAILY).address(batch([time])) == [f"mcp-logs-{date}"]
-    assert Addresser(DAILY).address(batch([NOON, time])) == ["mcp-logs-2026.11.22", f"mcp-logs-{date}"]
+    assert addresser(DAILY).address(batch([time])) == [f"mcp-logs-{date}"]
+    assert addresser(DAILY).address(batch([NOON, time])) == ["mcp-logs-2026.11.22", f"mcp-logs-{date}"]
 
 
 def test_each_run_is_judged_by_its_own_receipt() -> None:
     """Merged batches keep the time of receipt of each source."""
     late = batch([NOON], received=NOON + 40 * DAY)
-    assert Addresser(DAILY).address(Batch.merge([batch([NOON]), late, batch([])])) == [
+    assert addresser(DAILY).address(Batch.merge([batch([NOON]), late, batch([])])) == [
         "mcp-logs-2026.11.22",
         "mcp-logs-undated",
     ]
@@ -77,7 +77,7 @@ def test_each_run_is_judged_by_its_own_receipt() -> None:
 
 def test_an_hour_is_a_name_of_its_own() -> None:
     """A format with the hour makes a name for each hour."""
-    found = Addresser("m-{@timestamp:%Y.%m.%d-%H}").address(batch([NOON, NOON + HOUR - 1, NOON + HOUR]))
+    found = addresser("m-{@timestamp:%Y.%m.%d-%H}").address(batch([NOON, NOON + HOUR - 1, NOON + HOUR]))
     assert found == ["m-2026.11.22-12", "m-2026.11.22-12", "m-2026.11.22-13"]
 
 
@@ -98,7 +98,7 @@ def test_fields_and_tag_are_part_of_the_name() -> None:
 def test_fields_and_dates_go_together() -> None:
     """Each combination of values and day has its name."""
     records = [{"service_name": "a"}, {"service_name": "a"}, {"service_name": "b"}]
-    found = Addresser("m-{service_name}-{@timestamp:%Y}").address(batch([NOON, 0, NOON], records))
+    found = addresser("m-{service_name}-{@timestamp:%Y}").address(batch([NOON, 0, NOON], records))
     assert found == ["m-a-2026", "m-a-undated", "m-b-2026"]
 
 
@@ -124,15 +124,15 @@ def test_a_long_value_leaves_room_for_the_date() -> None:
 
 def test_a_plain_name_is_the_same_for_all() -> None:
     """A data stream needs no time and no field."""
-    assert Addresser("logs-mcp-default").address(batch([0, NOON])) == ["logs-mcp-default"] * 2
+    assert addresser("logs-mcp-default").address(batch([0, NOON])) == ["logs-mcp-default"] * 2
 
 
 def test_a_flood_of_values_does_not_grow_memory() -> None:
     """Made names are forgotten when there are too many of them."""
-    addresser = Addresser("m-{s}")
+    made = addresser("m-{s}")
     for start in range(0, 60_000, 6000):
-        addresser.address(batch([NOON] * 6000, [{"s": str(i)} for i in range(start, start + 6000)]))
-    assert len(addresser._names) <= 16_000
+        made.address(batch([NOON] * 6000, [{"s": str(i)} for i in range(start, start + 6000)]))
+    assert len(made._names) <= 16_000
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Paths of the file output: what an event says never chooses the folder."""
+"""paths of the file output: what an event says never chooses the folder."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcp_ingest.event import Batch, Origin
-from mcp_ingest.outputs.file.template import Paths, folder, template_problem
+from mcp_ingest.outputs.file.template import folder, paths, template_problem
 
 NOON = 1_795_348_800_000_000_000  # 2026-11-22T12:00:00Z
 DAY = 86_400 * 10**9
 
 
-def paths(template: str, records: list[dict[str, Any]], times: list[int] | None = None, tag: str = "a.b") -> list[str]:
+def made(template: str, records: list[dict[str, Any]], times: list[int] | None = None, tag: str = "a.b") -> list[str]:
     """The path for each record."""
-    made = times or [NOON] * len(records)
-    return Paths(template).address(Batch.of(Origin("i", "p" * 20, NOON), tag, made, records, list(range(len(made)))))
+    each = times or [NOON] * len(records)
+    return paths(template).address(Batch.of(Origin("i", "p" * 20, NOON), tag, each, records, list(range(len(each)))))
 
 
 @pytest.mark.parametrize(
@@ -40,14 +40,13 @@ def paths(template: str, records: list[dict[str, Any]], times: list[int] | None 
 )
 def test_paths(template: str, record: dict[str, Any], path: str) -> None:
     """Tag, time and fields fill the template, made safe."""
-    assert paths(template, [record]) == [path]
+    assert made(template, [record]) == [path]
 
 
 def test_undated() -> None:
     """An event without a time, or one far from its receipt, is undated."""
     times = [0, NOON - 31 * DAY, NOON + 2 * DAY, NOON - DAY]
-    made = paths("{@timestamp:%d}", [{}] * 4, times)
-    assert made == ["undated", "undated", "undated", "21"]
+    assert made("{@timestamp:%d}", [{}] * 4, times) == ["undated", "undated", "undated", "21"]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +70,7 @@ def test_folder(template: str, expected: str) -> None:
 @given(st.text(max_size=300), st.text(max_size=300))
 def test_no_value_leaves_the_folder(value: str, tag: str) -> None:
     """Whatever an event says, its path has the template's folders and no others, in names that a disk can hold."""
-    made = paths("/x/{tag}/{n}", [{"n": value}], tag=tag)[0]
+    made = made("/x/{tag}/{n}", [{"n": value}], tag=tag)[0]
     parts = made.split("/")
     assert parts[:2] == ["", "x"]
     assert len(parts) == 4
