@@ -197,7 +197,8 @@ def on_error(stage: Stage, batch: Batch, errors: dict[int, BaseException]) -> Ba
 class Output(Component):
     """Sends and answers with verdicts; it never waits, retries or logs: that is delivery's."""
 
-    #: A request has whole chunks only, with the chunk's name: for outputs that replace and so never double.
+    #: A request has all of a chunk's events for one destination, under the chunk's name, or none: for outputs that
+    #: replace and so never double. The same chunk may come again for another destination.
     whole_chunks: ClassVar[bool] = False
     #: Requests in flight at the most, and uncompressed bytes of lines in one request at the most.
     concurrency: int = 4

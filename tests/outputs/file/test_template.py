@@ -70,8 +70,8 @@ def test_folder(template: str, expected: str) -> None:
 @given(st.text(max_size=300), st.text(max_size=300))
 def test_no_value_leaves_the_folder(value: str, tag: str) -> None:
     """Whatever an event says, its path has the template's folders and no others, in names that a disk can hold."""
-    made = made("/x/{tag}/{n}", [{"n": value}], tag=tag)[0]
-    parts = made.split("/")
+    path = made("/x/{tag}/{n}", [{"n": value}], tag=tag)[0]
+    parts = path.split("/")
     assert parts[:2] == ["", "x"]
     assert len(parts) == 4
     assert all(part not in ("", ".", "..") and len(part.encode()) <= 255 and "\0" not in part for part in parts[2:])
