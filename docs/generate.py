@@ -1,4 +1,4 @@
-"""Writes the pages that are made from the code: components, commands, metrics.
+"""Writes the pages that are made from the code: components, commands, metrics; and the tables in README.md.
 
 `python docs/generate.py` writes them, `--check` names those that are stale and ends with 1; `make test` checks.
 """
@@ -25,6 +25,7 @@ from mcp_ingest.component import ByteSize, Component, Duration, Example, Kind, f
 from mcp_ingest.metrics import catalogue
 
 DOCS = Path(__file__).parent
+README = DOCS.parent / "README.md"
 FOLDERS: dict[Kind, str] = {"input": "inputs", "stage": "stages", "output": "outputs"}
 _NOTE = "<!-- Made by docs/generate.py from the code: do not edit. -->\n"
 
@@ -193,9 +194,47 @@ def index_page() -> str:
     """All components, a line each."""
     parts = [_NOTE, "# Components"]
     for kind, folder in FOLDERS.items():
-        rows = [f"| [`{n}`]({folder}/{n}.md) | {_cell(_first_sentence(find(kind, n)))} |" for n in names(kind)]
+        rows = [f"| [`{n}`]({folder}/{n}.md) | {_cell(_about(kind, n))} |" for n in names(kind)]
         parts += [f"## {folder.capitalize()}", "\n".join(["| name | what it does |", "| --- | --- |", *rows])]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def with_tables(text: str) -> str:
+    """README.md with what stands between its markers `<!-- made: NAME -->` and `<!-- end -->` made anew."""
+    tables = {"components": _component_table, "commands": _command_table}
+    return re.sub(
+        r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)",
+        lambda found: f"{found[1]}{tables[found[2]]()}\n{found[3]}",
+        text,
+        flags=re.DOTALL,
+    )
+
+
+def _component_table() -> str:
+    rows = [
+        f"| {kind} | [`{n}`](docs/components/{folder}/{n}.md) | {_cell(_about(kind, n))} |"
+        for kind, folder in FOLDERS.items()
+        for n in names(kind)
+    ]
+    return "\n".join(["| | name | what it does |", "| --- | --- | --- |", *rows])
+
+
+def _about(kind: Kind, name: str) -> str:
+    """The first sentence of the promise, without the name where it begins with it."""
+    sentence = _first_sentence(find(kind, name)).removeprefix(f"`{name}`: ")
+    return sentence[:1].upper() + sentence[1:]
+
+
+def _command_table() -> str:
+    context = click.Context(command_line, info_name="mcp-ingest")
+    assert isinstance(command_line, click.Group)
+    rows = []
+    for verb in command_line.list_commands(context):
+        command = command_line.get_command(context, verb)
+        assert command is not None
+        first = re.split(r"\.\s|\n\n|\.$", inspect.cleandoc(command.help or ""), maxsplit=1)[0]
+        rows.append(f"| [`{verb}`](docs/cli.md#mcp-ingest-{verb}) | {_cell(first)} |")
+    return "\n".join(["| `mcp-ingest …` | what it does |", "| --- | --- |", *rows])
 
 
 # --- commands and metrics ------------------------------------------------------------------------------------
@@ -287,9 +326,14 @@ def write(folder: Path = DOCS) -> list[str]:
 def main() -> None:
     """`python docs/generate.py [--check]`."""
     check = "--check" in sys.argv[1:]
-    changed = stale() if check else write()
+    changed = [f"docs/{name}" for name in (stale() if check else write())]
+    written = README.read_text(encoding="utf-8")
+    if (made := with_tables(written)) != written:
+        changed.append(README.name)
+        if not check:
+            README.write_text(made, encoding="utf-8")
     for name in changed:
-        click.echo(f"{'stale' if check else 'written'}: docs/{name}")
+        click.echo(f"{'stale' if check else 'written'}: {name}")
     if check and changed:
         click.echo("run: python docs/generate.py", err=True)
         sys.exit(1)
