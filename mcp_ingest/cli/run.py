@@ -24,6 +24,7 @@ from mcp_ingest.web.server import serving
 @config_option
 def command(config: str | None) -> None:
     """Run the daemon in the foreground until SIGTERM or Ctrl-C."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # process 1 of a container would ignore it until we listen
     tune_allocator()
     configuration = load(config)
     try:
