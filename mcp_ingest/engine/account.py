@@ -8,11 +8,12 @@ its id. Events of a pending row are recorded as they are settled.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from mcp_ingest.event import Term
 from mcp_ingest.spool.model import Chunk, DeadLetter, Ledger, LetterKey, OutputKey, Pending, Settlement
+from mcp_ingest.spool.rows import bitmap, indices_of
 
 
 @dataclass(slots=True, eq=False)
@@ -35,6 +36,16 @@ class _Open:
     letters: list[DeadLetter] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class _Row:
+    """A pending row; events as the bits of a number, so that a closed destination's backlog is small in memory."""
+
+    owed: int
+    resting: int  # of these, the ones that no work in memory holds
+    attempt: int
+    why: str
+
+
 class Account:
     """The books of one output."""
 
@@ -43,7 +54,7 @@ class Account:
         self.mark = mark
         self.cursor = mark  # the newest chunk that was fetched
         self._open: dict[int, _Open] = {}  # in the order of their numbers
-        self._rows: dict[tuple[int, str], tuple[set[int], int, str]] = {}  # (indices, attempt, why)
+        self._rows: dict[tuple[int, str], _Row] = {}
         self._ledger: Ledger = Counter()
         self._letters: list[DeadLetter] = []
         self._changed: set[tuple[int, str]] = set()
@@ -61,13 +72,17 @@ class Account:
         return [Work(chunk, place, indices) for place, indices in places.items()]
 
     def restored(self, row: Pending) -> None:
-        """A row that was pending before the restart, or that is taken up again."""
-        self._rows[row.chunk, row.destination] = (set(row.indices), row.attempt, row.why)
+        """A row that was pending before the restart."""
+        bits = _bits(row.indices)
+        self._rows[row.chunk, row.destination] = _Row(bits, bits, row.attempt, row.why)
 
-    def row(self, number: int, destination: str) -> tuple[list[int], int]:
-        """The events of a pending row, and how often they were tried."""
-        indices, attempt, _ = self._rows.get((number, destination), (set(), 0, ""))
-        return sorted(indices), attempt
+    def taken_up(self, number: int, destination: str) -> tuple[list[int], int]:
+        """The resting events of a pending row, which are a work's from now on, and how often they were tried."""
+        row = self._rows.get((number, destination))
+        if row is None:
+            return [], 0
+        indices, row.resting = _indices(row.resting), 0
+        return indices, row.attempt
 
     def lost(self, number: int) -> None:
         """A chunk with pending rows is no longer there: forget them; the spool has counted them."""
@@ -76,26 +91,35 @@ class Account:
 
     def settled(self, work: Work, indices: Iterable[int], term: Term, reason: str = "") -> None:
         """These events are done with: delivered, duplicate, redirected."""
-        wanted = list(indices)
-        self._answered(work, wanted)[OutputKey(self.output, term, reason)] += len(wanted)
+        ledger, count = self._answered(work, list(indices))
+        if count:
+            ledger[OutputKey(self.output, term, reason)] += count
 
     def died(self, work: Work, index: int, letter: DeadLetter) -> None:
         """This event is a dead letter."""
-        ledger = self._answered(work, [index])
+        ledger, count = self._answered(work, [index])
+        if not count:
+            return
         ledger[OutputKey(self.output, Term.DEAD_LETTERED, letter.kind)] += 1
         ledger[LetterKey(Term.DEAD_LETTERED, letter.kind)] += 1
         opened = self._open.get(work.chunk.number)
         (self._letters if opened is None else opened.letters).append(letter)
 
-    def postponed(self, work: Work, indices: Iterable[int], why: str) -> None:
-        """These events were refused for now: the mark may pass them, a pending row holds them."""
+    def postponed(self, work: Work, indices: Iterable[int], why: str, *, resting: bool = False) -> None:
+        """These events were refused for now: the mark may pass them, a pending row holds them.
+
+        `resting`: it alone does, until they are taken up; otherwise a work in memory goes on with them.
+        """
         key = (work.chunk.number, work.destination)
-        known, _, _ = self._rows.get(key, (set(), 0, ""))
-        fresh = [index for index in indices if index not in known]
+        row = self._rows.get(key) or _Row(0, 0, 0, "")
+        bits = _bits(list(indices))
         opened = self._open.get(key[0])
         if opened is not None:
-            opened.unanswered -= len(fresh)
-        self._rows[key] = (known | set(fresh), work.attempt, why)
+            opened.unanswered -= (bits & ~row.owed).bit_count()
+        row.owed |= bits
+        row.resting = row.resting | bits if resting else row.resting & ~bits
+        row.attempt, row.why = work.attempt, why
+        self._rows[key] = row
         self._changed.add(key)
 
     def settlement(self) -> Settlement | None:
@@ -106,8 +130,8 @@ class Account:
             if key[0] in self._open:
                 continue  # it is written when the mark passes its chunk
             self._changed.discard(key)
-            indices, attempt, why = self._rows.get(key, (set(), 0, ""))
-            rows.append(Pending(self.output, key[0], key[1], sorted(indices), attempt, why))
+            row = self._rows.get(key) or _Row(0, 0, 0, "")
+            rows.append(Pending(self.output, key[0], key[1], _indices(row.owed), row.attempt, row.why))
         if mark == self.mark and not rows and not self._ledger and not self._letters:
             return None
         self.mark = mark
@@ -115,25 +139,25 @@ class Account:
         self._letters, self._ledger = [], Counter()
         return made
 
-    def _answered(self, work: Work, indices: list[int]) -> Ledger:
-        """Take the events out of what is owed; the counters to write into."""
+    def _answered(self, work: Work, indices: list[int]) -> tuple[Ledger, int]:
+        """Take the events out of what is owed; the counters to write into, and how many were owed."""
         key = (work.chunk.number, work.destination)
         row = self._rows.get(key)
         was_pending = 0
         if row is not None:
-            left = row[0].difference(indices)
-            was_pending = len(row[0]) - len(left)
+            gone = row.owed & _bits(indices)
+            was_pending = gone.bit_count()
             if was_pending:
                 self._changed.add(key)
-            if left:
-                self._rows[key] = (left, row[1], row[2])
-            else:
+            row.owed &= ~gone
+            row.resting &= ~gone
+            if not row.owed:
                 del self._rows[key]
         opened = self._open.get(key[0])
-        if opened is None:
-            return self._ledger
+        if opened is None:  # what is in no row either went with its chunk, and was counted as lost
+            return self._ledger, was_pending
         opened.unanswered -= len(indices) - was_pending
-        return opened.ledger
+        return opened.ledger, len(indices)
 
     def _advance(self) -> int:
         """Pass the chunks that are wholly answered, oldest first; the new mark."""
@@ -144,3 +168,11 @@ class Account:
             self._letters += opened.letters
             del self._open[number]
         return self.cursor
+
+
+def _bits(indices: Sequence[int]) -> int:
+    return int.from_bytes(bitmap(indices), "little")
+
+
+def _indices(bits: int) -> list[int]:
+    return indices_of(bits.to_bytes((bits.bit_length() + 7) // 8, "little"))

@@ -116,11 +116,13 @@ class Daemon:
         for name, each in self.config.outputs.items():
             output = find("output", each.type)(each.settings, self._context(name))
             self._outputs[name] = output
-            self._deliveries[name] = Delivery(name, output, self.spool, self.clock, self.metrics, self.log)
         routes = [
             Route(compile_patterns(pipeline.match), build_pipeline(pipeline, self._context(pipeline.name)))
             for pipeline in self.config.pipelines.values()
         ]
+        masks = {route.pipeline.name: route.pipeline.mask for route in routes}
+        for name, output in self._outputs.items():
+            self._deliveries[name] = Delivery(name, output, self.spool, self.clock, self.metrics, self.log, masks)
         maker = IntakeMaker(routes, self._outputs, self.spool, self.clock)
         for name, each in self.config.inputs.items():
             self._inputs[name] = find("input", each.type)(each.settings, self._context(name))

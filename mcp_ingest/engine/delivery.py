@@ -14,6 +14,7 @@ import heapq
 import itertools
 import logging
 from collections import deque
+from collections.abc import Mapping
 
 from mcp_ingest.component import Output
 from mcp_ingest.context import Clock
@@ -45,6 +46,9 @@ from mcp_ingest.verdict import (
     Verdicts,
 )
 
+#: Bytes of chunks that may wait in memory for the retry of some of their events; more of the backlog stays on disk.
+DELAYED_BYTES = 32 * 2**20
+
 _DONE: dict[type[Verdict], Term] = {
     Delivered: Term.DELIVERED,
     Duplicate: Term.DUPLICATE,
@@ -55,7 +59,17 @@ _DONE: dict[type[Verdict], Term] = {
 class Delivery:
     """One output's loop. `state` is "starting", "up", "waiting" or "parked", `why` the sentence that explains it."""
 
-    def __init__(self, name: str, output: Output, spool: Spool, clock: Clock, metrics: Metrics, log: logging.Logger):
+    def __init__(
+        self,
+        name: str,
+        output: Output,
+        spool: Spool,
+        clock: Clock,
+        metrics: Metrics,
+        log: logging.Logger,
+        masks: Mapping[str, letters.Mask] | None = None,
+    ) -> None:
+        """`masks` are the rules of each pipeline, by its name, for the dead letters of its events."""
         self.name = name
         self.state, self.why = "starting", ""
         self._output = output
@@ -63,11 +77,13 @@ class Delivery:
         self._clock = clock
         self._metrics = metrics
         self._log = log
+        self._masks = masks or {}
         self._account = Account(name, spool.mark(name))
         self._again_whole: deque[list[Work]] = deque()  # requests that are to be sent as they are
         self._ready: deque[Work] = deque()
-        self._stored: dict[str, deque[int]] = {}  # chunks with pending rows that are not in memory, by destination
+        self._stored: dict[str, dict[int, None]] = {}  # chunks with resting rows in order, by destination
         self._delayed: list[tuple[float, int, Work]] = []
+        self._delayed_bytes = 0  # of the chunks that these hold in memory
         self._order = itertools.count()
         self._in_flight = 0
         self._failures = 0
@@ -75,15 +91,42 @@ class Delivery:
         self._closed: dict[str, float] = {}  # destinations that take nothing, until this monotonic time
         self._wake = asyncio.Event()
         self._recording = asyncio.Lock()
+        self._unrecorded = False  # the disk takes no settlement
 
     # --- the loop ---
 
     async def run(self) -> None:
-        """Make the output ready, then deliver until cancelled; requests under way are cancelled with it."""
+        """Make the output ready, then deliver until cancelled; requests under way are cancelled with it.
+
+        Whatever is wrong here delays this output and nothing else: after a fault everything begins anew from what
+        is committed, as after a restart.
+        """
         await self._start()
-        for row in await self._spool.pending(self.name):
+        for attempt in itertools.count(1):
+            try:
+                await self._begin()
+                await self._deliver()
+            except Exception as error:
+                why = letters.safe_text(describe(_innermost(error)))
+                self._log.exception("output %s: delivery failed: a fault in mcp-ingest or its disk", self.name)
+                self._metrics.gauge(OUTPUT_UP, output=self.name).set(0)
+                self._is("waiting", why)
+            await asyncio.sleep(pause(attempt))
+
+    async def _begin(self) -> None:
+        """Forget what is in memory; take up what is committed."""
+        rows = await self._spool.pending(self.name)  # behind every settlement that is under way
+        self._account = Account(self.name, self._spool.mark(self.name))
+        for waiting in (self._again_whole, self._ready, self._stored, self._delayed, self._closed):
+            waiting.clear()
+        self._in_flight = self._failures = self._delayed_bytes = 0
+        self._resume, self._unrecorded = 0.0, False
+        for row in rows:
             self._account.restored(row)
-            self._stored.setdefault(row.destination, deque()).append(row.chunk)
+            self._stored.setdefault(row.destination, {})[row.chunk] = None
+        self._is("up", "")
+
+    async def _deliver(self) -> None:
         async with asyncio.TaskGroup() as requests:
             news = requests.create_task(self._follow())
             try:
@@ -98,12 +141,13 @@ class Delivery:
         for attempt in itertools.count(1):
             try:
                 await self._output.start()
-            except OutputError as error:
-                self._is("waiting", str(error))
+            except Exception as error:
+                if not isinstance(error, OutputError):
+                    self._log.exception("output %s failed: a fault in mcp-ingest", self.name)
+                self._is("waiting", letters.safe_text(describe(error)))
                 self._metrics.gauge(OUTPUT_UP, output=self.name).set(0)
                 await asyncio.sleep(min(pause(attempt), PARKED))
             else:
-                self._is("up", "")
                 return
 
     async def _follow(self) -> None:
@@ -118,29 +162,47 @@ class Delivery:
         while True:
             self._wake.clear()
             now = self._clock.monotonic()
-            limit = 1 if self._failures else self._output.concurrency
-            if self._in_flight < limit and now >= self._resume:
+            if self._may_send() and now >= self._resume:
                 if self._again_whole:
                     return self._again_whole.popleft()
                 self._due(now)
                 works = await self._gather(now)
                 if works:
                     return works
+                await self._record()  # what was parked without a request
             await self._sleep(now)
+
+    def _may_send(self) -> bool:
+        limit = 1 if self._failures else self._output.concurrency
+        return self._in_flight < limit and not self._unrecorded
 
     async def _sleep(self, now: float) -> None:
         """Until something changes: a commit, an answer, the end of a pause."""
-        moments = [moment for moment, _, _ in self._delayed[:1]]
-        moments += [self._closed.get(destination, now) for destination in self._stored]
-        if self._resume > now:
-            moments = [self._resume]
+        moment = self._next_moment(now)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, min(moments) - now) if moments else None):
+            async with asyncio.timeout(None if moment is None else max(0.0, moment - now)):
                 await self._wake.wait()
+
+    def _next_moment(self, now: float) -> float | None:
+        """When the next pause ends; None while only an answer or a commit can bring something to do."""
+        if not self._may_send():
+            return None
+        if self._resume > now:
+            return self._resume
+        moments = [moment for moment, _, _ in self._delayed[:1]]
+        if not self._holds_enough():
+            moments += [self._closed.get(destination, now) for destination in self._stored]
+        return min(moments, default=None)
 
     def _due(self, now: float) -> None:
         while self._delayed and self._delayed[0][0] <= now:
-            self._ready.append(heapq.heappop(self._delayed)[2])
+            work = heapq.heappop(self._delayed)[2]
+            self._delayed_bytes -= _chunk_size(work)
+            self._ready.append(work)
+
+    def _holds_enough(self) -> bool:
+        """Whether what waits for its retry is so much that no more of the backlog may come into memory."""
+        return self._delayed_bytes > DELAYED_BYTES
 
     async def _gather(self, now: float) -> list[Work]:
         """Works up to the output's limits: retried ones, pending ones, fresh ones; at least one if there is any."""
@@ -155,7 +217,10 @@ class Delivery:
             work = self._ready.popleft()
             if self._closed.get(work.destination, 0.0) > now:
                 self._park(work, "parked")
-                continue
+                if self._ready:
+                    continue
+                self._wake.set()  # there may be more; what was parked is recorded first
+                break
             fits = _fitting(work, output.max_request_bytes - size, output.max_request_events - count)
             if fits < len(work.indices):
                 if not works and (output.whole_chunks or not fits):
@@ -174,20 +239,22 @@ class Delivery:
 
     async def _fetch(self, now: float, room: int) -> None:
         """More works: of destinations that may be tried again first, then fresh chunks."""
+        if self._holds_enough():
+            return
         for destination, numbers in self._stored.items():
             if self._closed.get(destination, 0.0) <= now:
-                await self._take_up(destination, numbers.popleft())
+                number = next(iter(numbers))
+                del numbers[number]
                 if not numbers:
                     del self._stored[destination]
+                await self._take_up(destination, number)
                 return
-        if len(self._delayed) > 1000:  # what waits for its retry is in memory: no more of it
-            return
         for chunk in await self._spool.fresh(self.name, self._account.cursor, room):
             self._ready.extend(self._account.fetched(chunk))
 
     async def _take_up(self, destination: str, number: int) -> None:
         chunk = await self._spool.chunk(number)
-        indices, attempt = self._account.row(number, destination)
+        indices, attempt = self._account.taken_up(number, destination)
         if chunk is None:
             self._account.lost(number)
         elif indices:
@@ -266,6 +333,7 @@ class Delivery:
             self._account.postponed(again, indices, why)
             moment = now + pause(again.attempt, verdict.after)
             heapq.heappush(self._delayed, (moment, next(self._order), again))
+            self._delayed_bytes += _chunk_size(again)
             return
         if self._closed.get(work.destination, 0.0) <= now:
             self._log.warning("output %s: %s takes nothing for now: %s", self.name, work.destination, why)
@@ -274,10 +342,8 @@ class Delivery:
 
     def _park(self, work: Work, why: str) -> None:
         """Hold these events as a pending row alone, out of memory, until their destination is tried again."""
-        self._account.postponed(work, work.indices, why)
-        numbers = self._stored.setdefault(work.destination, deque())
-        if work.chunk.number not in numbers:
-            numbers.append(work.chunk.number)
+        self._account.postponed(work, work.indices, why, resting=True)
+        self._stored.setdefault(work.destination, {})[work.chunk.number] = None
 
     def _refuse(self, work: Work, events: list[tuple[int, Verdict]]) -> None:
         """Repair each event once, where the peer named the field; a dead letter otherwise."""
@@ -317,7 +383,7 @@ class Delivery:
             reason=letters.safe_text(why),
             kind=kind,
             tag=chunk.tags[index],
-            record=letters.safe_line(chunk.lines[index]),
+            record=letters.safe_line(chunk.lines[index], self._masks.get(chunk.pipeline)),
             event_id=chunk.ids[index],
             event_time=chunk.times[index],
             pipeline=chunk.pipeline,
@@ -341,9 +407,13 @@ class Delivery:
                 try:
                     await self._spool.settle(settlement)
                 except SpoolError as error:
+                    self._unrecorded = True
                     self._log.error("output %s: what was delivered could not be recorded: %s", self.name, error)
                     await asyncio.sleep(pause(attempt))
                 else:
+                    if self._unrecorded:
+                        self._unrecorded = False
+                        self._wake.set()
                     return
 
     def _answered(self) -> None:
@@ -367,6 +437,12 @@ class Delivery:
         self.state, self.why = state, why
 
 
+def _innermost(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 def _as_part(work: Work) -> Part:
     chunk, indices = work.chunk, work.indices
     if len(indices) == len(chunk.ids) and not work.repaired:
@@ -383,6 +459,10 @@ def _as_part(work: Work) -> Part:
 
 def _part(work: Work, indices: list[int]) -> Work:
     return Work(work.chunk, work.destination, indices, work.attempt, work.repaired)
+
+
+def _chunk_size(work: Work) -> int:
+    return sum(map(len, work.chunk.lines))
 
 
 def _size(work: Work) -> int:

@@ -46,9 +46,9 @@ def safe_record(record: Any, mask: Mask | None = None) -> bytes:
         return orjson.dumps({"masking_failed": type(error).__name__, "length": _length(record)})
 
 
-def safe_line(line: bytes) -> bytes:
-    """A line of the spool, masked once more."""
-    return safe_record(orjson.loads(line))
+def safe_line(line: bytes, mask: Mask | None = None) -> bytes:
+    """A line of the spool, masked once more, without the exemptions that it was masked with."""
+    return safe_record(orjson.loads(line), mask)
 
 
 def of_the_way_in(rejected: Rejected, pipeline: str, mask: Mask | None, now: int) -> DeadLetter:

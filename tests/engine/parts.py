@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from mcp_ingest.component import Output, Stage, StageSettings
-from mcp_ingest.context import Context, SystemClock
+from mcp_ingest.context import Clock, Context, SystemClock
 from mcp_ingest.engine.delivery import Delivery
 from mcp_ingest.engine.ingest import Ingest
 from mcp_ingest.engine.intake import IntakeMaker, Route
+from mcp_ingest.engine.letters import Mask
 from mcp_ingest.engine.pipeline import Pipeline
 from mcp_ingest.event import Batch, Origin, Term
 from mcp_ingest.metrics import Metrics
@@ -108,9 +109,11 @@ async def ingesting(spool: Spool, metrics: Metrics | None = None) -> AsyncIterat
 
 
 @contextlib.asynccontextmanager
-async def delivering(spool: Spool, output: Output, name: str = "out") -> AsyncIterator[Delivery]:
-    """A delivery loop at work for the length of a block."""
-    delivery = Delivery(name, output, spool, SystemClock(), Metrics(), LOG)
+async def delivering(
+    spool: Spool, output: Output, *, clock: Clock | None = None, masks: Mapping[str, Mask] | None = None
+) -> AsyncIterator[Delivery]:
+    """A delivery loop of the output `out` at work for the length of a block."""
+    delivery = Delivery("out", output, spool, clock or SystemClock(), Metrics(), LOG, masks)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(delivery.run())
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from collections import Counter
 
 import pytest
@@ -135,3 +136,43 @@ def test_whatever_the_order_the_sum_closes(seed: int) -> None:
             pending = sum(len(row) for row in spool.rows.values())
             beyond = sum(size for chunk_number, size in sizes.items() if chunk_number > spool.mark)
             assert sum(sizes.values()) == sum(spool.counts.values()) + pending + beyond
+
+
+def test_what_waits_in_memory_is_not_taken_up_again() -> None:
+    """Of a row that holds a retried and a parked event, only the parked one is taken up, and only once."""
+    account = Account("out", 0)
+    (work,) = account.fetched(chunk(1, ["a", "a"]))
+    account.postponed(work, [0], "429")
+    account.postponed(work, [1], "blocked", resting=True)
+    assert account.taken_up(1, "a") == ([1], 0)
+    assert account.taken_up(1, "a") == ([], 0)
+    account.postponed(work, [0], "blocked, too", resting=True)
+    assert account.taken_up(1, "a") == ([0], 0)
+
+
+def test_events_of_a_chunk_that_was_lost_count_no_more() -> None:
+    """What the spool counted as lost is not counted again when a late answer comes."""
+    account = Account("out", 0)
+    (work,) = account.fetched(chunk(1, ["a", "a"]))
+    account.postponed(work, [0, 1], "429")
+    assert account.settlement() is not None
+    account.lost(1)
+    account.settled(work, [0], Term.DELIVERED)
+    account.died(work, 1, letter())
+    made = account.settlement()
+    assert made is None or (not made.ledger and not made.letters)
+
+
+def test_rows_are_small() -> None:
+    """A backlog whose destination is closed takes some bytes a chunk, not some for each event."""
+    account = Account("out", 0)
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for number in range(1, 51):
+        (work,) = account.fetched(chunk(number, ["a"] * 2000))
+        account.postponed(work, work.indices, "blocked", resting=True)
+        account.settlement()
+        del work
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert grown < 50 * 2000

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from mcp_ingest.context import SystemClock
 from mcp_ingest.engine import delivery as module
 from mcp_ingest.engine.status import sums
-from mcp_ingest.event import Batch, Term
+from mcp_ingest.errors import OutputError, SpoolError
+from mcp_ingest.event import Batch, Record, Term
 from mcp_ingest.spool import Spool
-from mcp_ingest.spool.model import OutputKey
+from mcp_ingest.spool.model import Chunk, OutputKey, Settlement
 from mcp_ingest.verdict import (
     DELIVERED,
     DUPLICATE,
@@ -268,3 +270,196 @@ async def test_a_fault_in_an_output_costs_nothing(tmp_path: Path) -> None:
         async with delivering(spool, output):
             await until(lambda: _drained(spool))
     assert len(output.stored) == 1
+
+
+async def test_a_retried_and_a_parked_event_of_one_chunk_are_sent_once_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The retry waits in memory while the parked one is taken up from its row: neither comes twice."""
+    monkeypatch.setattr(module, "pause", lambda attempt, asked=None: asked or 0.02)
+    output = Scripted(Each([Retry("429", after=0.2), Park("blocked"), DELIVERED]))
+    async with spool_in(tmp_path) as spool:
+        await spool.commit(intake("a", "b", "c"))
+        async with delivering(spool, output):
+            await until(lambda: _drained(spool))
+            await asyncio.sleep(0.3)
+            assert _counts(spool) == {Term.ASSIGNED: 3, Term.DELIVERED: 3}
+        _assert_closed(spool)
+    assert not output.doubles
+
+
+@pytest.mark.parametrize("trouble", ["slow", "failing", "parked"])
+async def test_waiting_takes_no_cpu(tmp_path: Path, trouble: str) -> None:
+    """While a request is under way and pending rows are due, the loop rests."""
+    turns = 0
+
+    class Counting(SystemClock):
+        @staticmethod
+        def monotonic() -> float:
+            nonlocal turns
+            turns += 1
+            return SystemClock.monotonic()
+
+    class Slow(Scripted):
+        concurrency = 1
+
+        async def write(self, request: Request) -> Verdicts:
+            if len(self.requests) == 1:
+                self.requests.append(request.count)
+                await asyncio.sleep(0.5)
+                answers: dict[str, Verdicts] = {"slow": AllDelivered(), "failing": Unknown("x"), "parked": ParkAll("x")}
+                return answers[trouble]
+            return await super().write(request)
+
+    output = Slow(Each([Retry("429", after=0.01), Park("blocked")]))
+    async with spool_in(tmp_path) as spool:
+        await spool.commit(intake("a", "b"))
+        async with delivering(spool, output, clock=Counting()):
+            await until(lambda: output.requests)
+            await spool.commit(intake("c", destination="other"))
+            await until(lambda: len(output.requests) > 1)
+            await asyncio.sleep(0.06)
+            turns = 0
+            await asyncio.sleep(0.3)
+            assert turns < 50
+            await until(lambda: _drained(spool))
+
+
+async def test_a_fault_at_the_start_is_tried_again(tmp_path: Path) -> None:
+    """An exception that `start` should not have raised delays this output and ends nothing else."""
+    failures = [OSError("no"), RuntimeError("bug")]
+
+    class Faulty(Scripted):
+        async def start(self) -> None:
+            if failures:
+                raise failures.pop()
+
+    output = Faulty()
+    async with spool_in(tmp_path) as spool:
+        await spool.commit(intake("a"))
+        async with delivering(spool, output) as delivery:
+            await until(lambda: _drained(spool))
+            assert delivery.state == "up"
+
+
+async def test_an_answer_of_the_wrong_length_begins_anew(tmp_path: Path) -> None:
+    """A fault in acting on an answer costs a pause; everything is sent again from what is committed."""
+    output = Scripted(Each([Retry("429", after=60), DELIVERED, DELIVERED]), Each([]))
+    async with spool_in(tmp_path) as spool:
+        await spool.commit(intake("a", "b", "c"))
+        async with delivering(spool, output) as delivery:
+            await until(lambda: spool.held("out").events == 1)
+            await spool.commit(intake("d", "e"))
+            await until(lambda: _drained(spool))
+            assert delivery.state == "up"
+        assert _counts(spool) == {Term.ASSIGNED: 5, Term.DELIVERED: 5}
+        _assert_closed(spool)
+
+
+async def test_a_spool_that_cannot_be_read_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of the spool while the loop picks rows ends neither the loop nor the daemon."""
+    output = Scripted()
+    async with spool_in(tmp_path) as spool:
+        await spool.commit(intake("a"))
+
+        async def failing(name: str, after: int, size: int) -> list[Chunk]:
+            monkeypatch.undo()
+            raise SpoolError("the disk does not answer")
+
+        monkeypatch.setattr(spool, "fresh", failing)
+        monkeypatch.setattr(module, "pause", lambda attempt, asked=None: 0.02)
+        async with delivering(spool, output):
+            await until(lambda: _drained(spool))
+
+
+async def test_nothing_more_is_sent_while_it_cannot_be_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that takes no settlement stops the sending, so that memory and duplicates do not grow with it."""
+
+    class Narrow(Scripted):
+        max_request_events = 1
+
+    output = Narrow()
+    async with spool_in(tmp_path) as spool:
+        for number in range(50):
+            await spool.commit(intake(f"id{number}"))
+        real, broken = spool.settle, True
+
+        async def settle(settlement: Settlement) -> None:
+            if broken:
+                raise SpoolError("no disk")
+            await real(settlement)
+
+        monkeypatch.setattr(spool, "settle", settle)
+        async with delivering(spool, output):
+            await until(lambda: output.requests)
+            await asyncio.sleep(0.2)
+            assert len(output.requests) < 10
+            broken = False
+            await until(lambda: _drained(spool))
+        _assert_closed(spool)
+    assert not output.doubles
+
+
+async def test_what_waits_for_its_retry_is_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that is busy for every event gets no more than a bounded part of the backlog until it takes some."""
+    monkeypatch.setattr(module, "DELAYED_BYTES", 10_000)
+    busy = True
+
+    def answer(request: Request) -> Verdicts:
+        return Each([Retry("429", after=0.3)] * request.count) if busy else AllDelivered()
+
+    class Narrow(Scripted):
+        max_request_bytes = 2000
+
+    output = Narrow(*[answer] * 1000)
+    async with spool_in(tmp_path) as spool:
+        for number in range(50):
+            await spool.commit(intake(f"id{number}", line=b'{"m":"' + b"x" * 1000 + b'"}'))
+        monkeypatch.setattr(module, "pause", lambda attempt, asked=None: asked or 0.02)
+        async with delivering(spool, output):
+            await until(lambda: output.requests)
+            await asyncio.sleep(0.2)
+            assert sum(output.requests) <= 20
+            busy, output.answers = False, []
+            await until(lambda: _drained(spool))
+        _assert_closed(spool)
+
+
+async def test_a_parked_backlog_is_recorded_as_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the only destination takes nothing, what is read becomes pending rows on disk without a request."""
+    monkeypatch.setattr(module, "PARKED", 60.0)
+    output = Scripted(Each([Park("blocked")]))
+    async with spool_in(tmp_path) as spool:
+        await spool.commit(intake("first"))
+        async with delivering(spool, output):
+            await until(lambda: output.requests)
+            for number in range(50):
+                await spool.commit(intake(f"id{number}"))
+            await until(lambda: spool.mark("out") == 51)
+        assert output.requests == [1]
+        assert spool.held("out").events == 51
+        _assert_closed(spool)
+
+
+async def test_a_letter_is_masked_by_its_pipeline_s_rules(tmp_path: Path) -> None:
+    """Without exemptions, like a letter of the way in; the sentence of an output that cannot start is masked, too."""
+
+    def mask(record: Record) -> Record:
+        return {**record, "internal": "***"}
+
+    class Refusing(Scripted):
+        async def start(self) -> None:
+            if not self.requests:
+                self.requests.append(0)
+                raise OutputError("no, password=hunter22")
+
+    output = Refusing(Each([Refused("no")]))
+    async with spool_in(tmp_path) as spool:
+        await spool.commit(intake("a", line=b'{"internal":"codename"}'))
+        async with delivering(spool, output, masks={"p": mask}) as delivery:
+            await until(lambda: delivery.state == "waiting")
+            assert "hunter22" not in delivery.why
+            await until(lambda: _drained(spool))
+        assert (await spool.letters(1))[0].record == b'{"internal":"***"}'
