@@ -107,6 +107,9 @@ class Delivery:
                 await self._begin()
                 await self._deliver()
             except Exception as error:
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():  # a group's errors come before the cancellation it met
+                    raise asyncio.CancelledError from error
                 why = letters.safe_text(describe(_innermost(error)))
                 self._log.exception("output %s: delivery failed: a fault in mcp-ingest or its disk", self.name)
                 self._metrics.gauge(OUTPUT_UP, output=self.name).set(0)

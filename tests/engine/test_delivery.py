@@ -9,9 +9,11 @@ import pytest
 
 from mcp_ingest.context import SystemClock
 from mcp_ingest.engine import delivery as module
+from mcp_ingest.engine.delivery import Delivery
 from mcp_ingest.engine.status import sums
 from mcp_ingest.errors import OutputError, SpoolError
 from mcp_ingest.event import Batch, Record, Term
+from mcp_ingest.metrics import Metrics
 from mcp_ingest.spool import Spool
 from mcp_ingest.spool.model import Chunk, OutputKey, Settlement
 from mcp_ingest.verdict import (
@@ -29,7 +31,7 @@ from mcp_ingest.verdict import (
     Unknown,
     Verdicts,
 )
-from tests.engine.parts import Scripted, delivering, intake, spool_in, until
+from tests.engine.parts import LOG, Scripted, delivering, intake, spool_in, until
 
 
 @pytest.fixture(autouse=True)
@@ -463,3 +465,18 @@ async def test_a_letter_is_masked_by_its_pipeline_s_rules(tmp_path: Path) -> Non
             assert "hunter22" not in delivery.why
             await until(lambda: _drained(spool))
         assert (await spool.letters(1))[0].record == b'{"internal":"***"}'
+
+
+async def test_a_cancellation_that_meets_a_fault_is_one(tmp_path: Path) -> None:
+    """A stop at the very moment of a fault stops: on Python 3.11 the group's error hides the cancellation."""
+
+    def stopping(request: Request) -> Verdicts:
+        task.cancel()
+        return Each([])
+
+    async with spool_in(tmp_path) as spool:
+        await spool.commit(intake("a"))
+        delivery = Delivery("out", Scripted(stopping), spool, SystemClock(), Metrics(), LOG)
+        task = asyncio.ensure_future(delivery.run())
+        await asyncio.wait([task], timeout=5)
+        assert task.cancelled()
