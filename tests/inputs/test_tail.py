@@ -517,3 +517,29 @@ def test_mistakes_in_the_settings_are_named(tmp_path: Path) -> None:
         "encoding", "tag", "scan_seconds", "max_line_bytes",
     ]  # fmt: skip
     assert settings([tmp_path]).check() == []
+
+
+async def test_what_was_read_ahead_of_a_failed_commit_gives_its_memory_back(
+    durable: Durable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often commits fail, nothing of the budget stays taken: other inputs live on it, too."""
+    monkeypatch.setattr("mcp_ingest.inputs.tail.reader._PAUSE_SECONDS", (0.01, 0.01))
+    context = Context("app")
+    durable.failing = True
+    append(tmp_path / "a.log", *("x" * 99 for _ in range(30_000)))
+    async with tailing(durable, tmp_path / "a.log", context=context):
+        await asyncio.sleep(0.5)
+        durable.failing = False
+        await until(lambda: len(durable.events) == 30_000, 30)
+        await until(lambda: context.budget.used == 0, 2)
+
+
+async def test_a_name_that_is_no_utf8(durable: Durable, tmp_path: Path) -> None:
+    """A file whose name is not UTF-8 is followed like any other, under a tag and a field that are texts."""
+    append(tmp_path / os.fsdecode(b"bad\xff.log"), "one")
+    append(tmp_path / "good.log", "two")
+    for _ in range(2):
+        async with tailing(durable, tmp_path / "*.log", tag="app.{name}", path_field="file"):
+            await until(lambda: sorted(durable.messages) == ["one", "two"])
+    assert sorted(durable.tags) == ["app.bad\ufffd.log", "app.good.log"]
+    assert len(durable.files) == 2

@@ -47,6 +47,23 @@ class Position(msgspec.Struct):
     changed: int
 
 
+def read_position(value: bytes) -> Position:
+    """What `File.stored` made; msgspec.DecodeError or ValueError if it is no position."""
+    position = msgspec.json.decode(value, type=Position)
+    if position.path.startswith("\0"):
+        position.path = os.fsdecode(bytes.fromhex(position.path[1:]))
+    return position
+
+
+def _path_as_text(path: str) -> str:
+    """The path, or behind a NUL, which no path has, the hexadecimal digits of one that is not UTF-8."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return "\0" + os.fsencode(path).hex()
+    return path
+
+
 class Mark(NamedTuple):
     """How far a file was read: what changes, and is taken back when a commit fails."""
 
@@ -116,7 +133,7 @@ class File:
     """
 
     __slots__ = (
-        "created", "dev", "durable", "fd", "gone", "ino", "last", "mark", "metadata", "path", "place",
+        "created", "dev", "durable", "fd", "gone", "ino", "last", "mark", "metadata", "name", "path", "place",
         "scanned", "sent", "stamp", "tag", "uid",
     )  # fmt: skip
 
@@ -160,7 +177,8 @@ class File:
         """The file has another name now, which the globs match."""
         self.path = self.place = path
         self.tag: str | None = None
-        self.metadata: dict[str, Any] = {"path": path}
+        self.name = os.fsencode(path).decode("utf-8", "replace")  # for people: a path may be any bytes
+        self.metadata: dict[str, Any] = {"path": self.name}
 
     def origin(self, name: str, received: int) -> Origin:
         """Where the lines of this generation come from, for the input of that name."""
@@ -171,7 +189,7 @@ class File:
         mark = self.mark
         return msgspec.json.encode(
             Position(
-                self.path,
+                _path_as_text(self.path),
                 self.dev,
                 self.ino,
                 mark.generation,

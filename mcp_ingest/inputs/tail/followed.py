@@ -17,7 +17,16 @@ import msgspec
 from mcp_ingest.context import Clock
 from mcp_ingest.event import new_uid
 from mcp_ingest.inputs.tail.discovery import find_inodes, rotated
-from mcp_ingest.inputs.tail.files import File, Identity, Position, holds, identity_of, line_start, open_file
+from mcp_ingest.inputs.tail.files import (
+    File,
+    Identity,
+    Position,
+    holds,
+    identity_of,
+    line_start,
+    open_file,
+    read_position,
+)
 
 Stored = dict[bytes, Position]
 _FORGET_SECONDS = 3600
@@ -30,7 +39,7 @@ def read_positions(state: Mapping[str, bytes], prefix: str) -> Stored:
     for key, value in state.items():
         try:
             uid = bytes.fromhex(key.removeprefix(prefix))
-            positions[uid] = msgspec.json.decode(value, type=Position)
+            positions[uid] = read_position(value)
         except (ValueError, msgspec.MsgspecError):
             continue
     return positions

@@ -79,6 +79,7 @@ class Reader:
                     gathered = await self._next()
                     if under_way is not None and not await self._finish(under_way):
                         under_way = None
+                        self._give_back(gathered)
                         continue  # what was read ahead is read again
                     under_way = None
                     if gathered is not None:
@@ -96,9 +97,16 @@ class Reader:
             return None
         reserve = _BATCH_BYTES + max(BLOCK_BYTES, self._reading.max_line_bytes)
         await budget.take(reserve)
-        gathered = self.gather()
-        budget.give(reserve - (gathered.batch.size if gathered else 0))
+        gathered = None
+        try:
+            gathered = self.gather()
+        finally:
+            budget.give(reserve - (gathered.batch.size if gathered else 0))
         return gathered
+
+    def _give_back(self, gathered: Gathered | None) -> None:
+        if gathered is not None:
+            self._context.budget.give(gathered.batch.size)
 
     async def _commit(self, emit: Emit, gathered: Gathered) -> IngestError | None:
         if gathered.replaced:
@@ -205,7 +213,7 @@ class Reader:
         if name is None:
             batch.records += [{"message": text} for text in texts]
         else:
-            path = file.path
+            path = file.name
             batch.records += [{"message": text, name: path} for text in texts]
         batch.tags += [tag] * len(texts)
         batch.times += [0] * len(texts)
@@ -214,7 +222,7 @@ class Reader:
         batch.ends.append(len(batch.records))
 
     def _tag(self, file: File) -> str:
-        path = file.path
+        path = file.name
         file.tag = (
             self._reading.tag.replace("{path}", path.strip("/").replace("/", "."))
             .replace("{name}", path.rpartition("/")[2])
@@ -223,7 +231,7 @@ class Reader:
 
     def _too_long(self, line: LongLine, file: File, tag: str, origin: Origin) -> Rejected:
         reason = (
-            f"the line at byte {line.position} of {file.path} has {line.length} bytes, "
+            f"the line at byte {line.position} of {file.name} has {line.length} bytes, "
             f"more than max_line_bytes ({self._reading.max_line_bytes}); its first {len(line.head)} are kept"
         )
         return Rejected(tag, 0, line.head, line.position, origin, reason, why="too_large")
