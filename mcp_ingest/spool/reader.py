@@ -57,9 +57,10 @@ class Reader:
     def letters(self, limit: int, before: int | None, output: str | None, pipeline: str | None) -> list[DeadLetter]:
         """Dead letters, the newest first."""
         rows = self._connection.execute(
-            SELECT_LETTER + " WHERE number < coalesce(?1, 9223372036854775807) AND (?2 IS NULL OR output = ?2)"
-            " AND (?3 IS NULL OR pipeline = ?3) ORDER BY number DESC LIMIT ?4",
-            (before, output, pipeline, limit),
+            SELECT_LETTER + " WHERE number < coalesce(:before, 9223372036854775807)"
+            " AND (:output IS NULL OR output = :output) AND (:pipeline IS NULL OR pipeline = :pipeline)"
+            " ORDER BY number DESC LIMIT :limit",
+            {"before": before, "output": output, "pipeline": pipeline, "limit": limit},
         )
         return [DeadLetter(*row) for row in rows]
 
