@@ -72,7 +72,7 @@ def stopped(configuration: Configuration) -> dict[str, Any]:
         with SpoolReader(configuration.spool.directory, types, configuration.spool.max_bytes) as spool:
             ledger, usage = spool.ledger(), spool.usage()
             held = {name: spool.held(name) for name in types}
-            owed = {name: each.events for name, each in {**spool.backlog_of_removed_outputs(), **held}.items()}
+            owed = status.owed(held, spool.backlog_of_removed_outputs())
             received, delivered = status.received(ledger), status.delivered(ledger)
     except IngestError as error:
         return {**shown, "why": str(error)}

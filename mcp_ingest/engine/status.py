@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mcp_ingest.event import Term
-from mcp_ingest.spool.model import InputKey, Ledger, LetterKey, OutputKey, Usage
+from mcp_ingest.spool.model import Held, InputKey, Ledger, LetterKey, OutputKey, Usage
 
 _IN_LEFT = (Term.RECEIVED, Term.GENERATED)
 _IN_RIGHT = (Term.ACCEPTED, Term.FILTERED, Term.JOINED, Term.DEDUPLICATED, Term.DEAD_LETTERED, Term.DROPPED)
@@ -41,6 +41,14 @@ def sums(ledger: Ledger, held: Mapping[str, int], kept: int) -> list[dict[str, A
     right = kept + sum(letters[term] for term in _LETTERS_RIGHT)
     made.append(_sum("dead letters", letters[Term.DEAD_LETTERED], right))
     return made
+
+
+def owed(held: Mapping[str, Held], removed: Mapping[str, Held]) -> dict[str, int]:
+    """What each output owes, by the name that the ledger has; `removed` are by `name (type)`, as the spool has them."""
+    counts = Counter({name: each.events for name, each in held.items()})
+    for name, each in removed.items():
+        counts[name.rpartition(" (")[0]] += each.events
+    return dict(counts)
 
 
 def _total(counts: Counter[tuple[str, Term]], name: str, terms: tuple[Term, ...]) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from mcp_ingest.engine.status import Rates, ledger_rows, sums
+from mcp_ingest.engine.status import Rates, ledger_rows, owed, sums
 from mcp_ingest.event import Term
-from mcp_ingest.spool.model import InputKey, Ledger, LetterKey, OutputKey
+from mcp_ingest.spool.model import Held, InputKey, Ledger, LetterKey, OutputKey
 
 
 def test_the_three_sums() -> None:
@@ -39,3 +39,9 @@ def test_a_rate_is_events_by_seconds() -> None:
     rates = Rates()
     rates.sample(100.0, Counter(a=1000))
     assert rates.rate("a", 110.0, 1500) == 50.0
+
+
+def test_the_backlog_of_a_removed_output_closes_its_sum() -> None:
+    """What is owed to an output that is gone, or now of another type, counts under its name, as the ledger does."""
+    removed = {"old (file)": Held(2, None), "now (store)": Held(1, None)}
+    assert owed({"now": Held(4, None)}, removed) == {"old": 2, "now": 5}
