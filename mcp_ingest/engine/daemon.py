@@ -17,7 +17,7 @@ from mcp_ingest.component import Input, Output, find
 from mcp_ingest.config.model import Configuration
 from mcp_ingest.config.tags import compile_patterns
 from mcp_ingest.context import Budget, Clock, Context, SystemClock
-from mcp_ingest.engine import status
+from mcp_ingest.engine import letters, status
 from mcp_ingest.engine.delivery import Delivery
 from mcp_ingest.engine.ingest import Ingest
 from mcp_ingest.engine.intake import IntakeMaker, Route
@@ -49,6 +49,7 @@ class Daemon:
         self.metrics = metrics
         self.clock = clock or SystemClock()
         self.listening: dict[str, str] = {}
+        self._listened: set[str] = set()  # at least once
         self.log = logger
         self._budget = Budget(budget)
         self._own_files = files_written_to(logger)
@@ -89,11 +90,18 @@ class Daemon:
                 for task in [*deliveries, sampler]:
                     task.cancel()
         finally:
-            for output in self._outputs.values():
-                await output.close()
+            await asyncio.gather(*(self._close(name) for name in self._outputs))
             await self.spool.close()
         if self._fatal is not None:
             raise self._fatal
+
+    async def _close(self, name: str) -> None:
+        """One output's trouble keeps neither the others nor the spool from being closed."""
+        try:
+            async with asyncio.timeout(GRACE):
+                await self._outputs[name].close()
+        except Exception as error:
+            self.log.warning("output %s could not be closed: %s", name, letters.safe_text(describe(error)))
 
     def stop(self) -> None:
         """Begin the shutdown; `run` returns when it is done."""
@@ -142,6 +150,7 @@ class Daemon:
 
     def _ready(self, name: str, where: str) -> None:
         self.listening[name] = where
+        self._listened.add(name)
         if self._announce is not None and set(self.listening) == set(self.config.inputs):
             self._announce()
             self._announce = None
@@ -153,13 +162,15 @@ class Daemon:
                 await self._inputs[name].run(ingest.emit_for(name))
             except Exception as caught:  # whatever it was, it is said, and it is tried again where that makes sense
                 error = _innermost(caught)
-                if name not in self.listening:
+                if name not in self._listened:
                     self._fatal = (
                         error if isinstance(error, IngestError) else IngestError(f"input {name}: {describe(error)}")
                     )
                     self._stop.set()
                     return
-                self.log.exception("input %s failed and is started again: %s", name, describe(error))
+                why = letters.safe_text(describe(error))
+                self.log.exception("input %s failed and is started again: %s", name, why)
+            self.listening.pop(name, None)
             if self._stop.is_set():
                 return
             await asyncio.sleep(pause(attempt))
@@ -194,7 +205,6 @@ class Daemon:
         held = {name: self.spool.held(name) for name in self._deliveries}
         usage = self.spool.usage()
         removed = self.spool.backlog_of_removed_outputs()
-        owed = {name: each.events for name, each in {**removed, **held}.items()}
         return {
             "version": __version__,
             "configuration": self.config.path,
@@ -223,7 +233,7 @@ class Daemon:
             "removed_outputs": {name: dataclasses.asdict(each) for name, each in removed.items()},
             "spool": status.spool_status(usage, wall),
             "ledger": status.ledger_rows(ledger),
-            "sums": status.sums(ledger, owed, usage.dead_letters),
+            "sums": status.sums(ledger, status.owed(held, removed), usage.dead_letters),
         }
 
 

@@ -14,12 +14,16 @@ from typing import Any
 import pytest
 import yaml
 
+from mcp_ingest.component import Emit
 from mcp_ingest.config.load import load
 from mcp_ingest.config.model import LogSettings
 from mcp_ingest.engine.daemon import Daemon
 from mcp_ingest.engine.log import set_up
 from mcp_ingest.errors import IngestError
+from mcp_ingest.inputs.tail import Tail
 from mcp_ingest.metrics import Metrics
+from mcp_ingest.outputs.blackhole import Blackhole
+from mcp_ingest.outputs.file import File
 from tests.engine.parts import until
 
 
@@ -114,3 +118,68 @@ async def test_its_own_log_is_never_its_input(tmp_path: Path) -> None:
         await until(partial(_has_delivered, daemon, 1))
         await asyncio.sleep(0.3)
         assert daemon.status()["inputs"]["files"]["received"] == 1
+
+
+async def test_an_output_that_cannot_close_keeps_nobody_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that raises and one that hangs at the stop: the others and the spool are closed all the same."""
+    closed: list[str] = []
+
+    async def raising(self: File) -> None:
+        closed.append("file")
+        raise OSError("no")
+
+    async def hanging(self: Blackhole) -> None:
+        closed.append("blackhole")
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(File, "close", raising)
+    monkeypatch.setattr(Blackhole, "close", hanging)
+    monkeypatch.setattr("mcp_ingest.engine.daemon.GRACE", 0.2)
+    outputs = {"archive": {"type": "file", "path": str(tmp_path / "out")}, "blackhole": {}}
+    daemon = _daemon(tmp_path, _config(tmp_path, outputs=outputs))
+    async with _running(daemon):
+        pass
+    assert sorted(closed) == ["blackhole", "file"]
+    async with _running(_daemon(tmp_path, _config(tmp_path))):
+        pass
+
+
+async def test_an_input_that_failed_is_not_ready_until_it_listens_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failure after the start makes the daemon unready, not dead, and it comes back by itself."""
+    real, broken = Tail.run, asyncio.Event()
+
+    async def failing(self: Tail, emit: Emit) -> None:
+        if broken.is_set():
+            raise RuntimeError("still no")
+        self.context.ready("for a moment")
+        await asyncio.sleep(0.05)
+        broken.set()
+        raise RuntimeError("no password=hunter22")
+
+    monkeypatch.setattr(Tail, "run", failing)
+    monkeypatch.setattr("mcp_ingest.engine.daemon.pause", lambda attempt: 0.05)
+    daemon = _daemon(tmp_path, _config(tmp_path))
+    async with _running(daemon):
+        await broken.wait()
+        await until(lambda: daemon.ready() is not None)
+        await asyncio.sleep(0.2)
+        monkeypatch.setattr(Tail, "run", real)
+        await until(lambda: daemon.ready() is None)
+
+
+async def test_a_removed_output_s_backlog_closes_its_sum(tmp_path: Path) -> None:
+    """After a restart without an output that owed something, every sum still closes."""
+    (tmp_path / "a.log").write_text("one\ntwo\n")
+    blocked = {"old": {"type": "file", "path": "/proc/nowhere/x"}, "archive": {"type": "blackhole"}}
+    first = _daemon(tmp_path, _config(tmp_path, outputs=blocked))
+    async with _running(first):
+        await until(partial(_has_delivered, first, 2))
+    second = _daemon(tmp_path, _config(tmp_path, outputs={"archive": {"type": "blackhole"}}))
+    async with _running(second):
+        status = second.status()
+        assert status["removed_outputs"]["old (file)"]["events"] == 2
+        assert all(row["closed"] for row in status["sums"]), status["sums"]
