@@ -14,7 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from mcp_ingest.config.model import HttpSettings
 from mcp_ingest.engine.daemon import Daemon
-from mcp_ingest.errors import IngestError
+from mcp_ingest.errors import IngestError, SpoolError
 from mcp_ingest.spool.model import DeadLetter
 from mcp_ingest.web.collector import SpoolCollector
 
@@ -51,7 +51,7 @@ def _application(daemon: Daemon, settings: HttpSettings) -> web.Application:
             web.get("/-/ready", pages.ready),
             web.get("/status", pages.status),
             web.get("/api/dead-letters", pages.letters),
-            web.get("/api/dead-letters/{number:\\d+}", pages.letter),
+            web.get("/api/dead-letters/{number:\\d{1,18}}", pages.letter),
         ]
     )
     return application
@@ -60,13 +60,21 @@ def _application(daemon: Daemon, settings: HttpSettings) -> web.Application:
 def _guard(settings: HttpSettings) -> Any:
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path not in _OPEN and request.remote not in _LOOPBACK:
-            given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-            if not settings.token or not hmac.compare_digest(given.encode(), settings.token.encode()):
-                return _json({"error": "from outside of this machine a token is needed: http.token"}, 401)
-        return await handler(request)
+        allowed = request.path in _OPEN or request.remote in _LOOPBACK
+        if not (allowed or is_token(request.headers.get("Authorization", ""), settings.token)):
+            return _json({"error": "from outside of this machine a token is needed: http.token"}, 401)
+        try:
+            return await handler(request)
+        except SpoolError as error:
+            return _json({"error": str(error)}, 503)
 
     return guard
+
+
+def is_token(header: str, token: str | None) -> bool:
+    """Whether an `Authorization` header (any bytes, as aiohttp gives them) carries this token; never without one."""
+    given = header.removeprefix("Bearer ").encode("utf-8", "surrogateescape")
+    return bool(token) and hmac.compare_digest(given, str(token).encode())
 
 
 class _Pages:
@@ -89,10 +97,12 @@ class _Pages:
 
     async def letters(self, request: web.Request) -> web.Response:
         try:
-            limit = min(int(request.query.get("limit", 100)), 1000)
+            limit = max(1, min(int(request.query.get("limit", 100)), 1000))
             before = int(request.query["before"]) if "before" in request.query else None
         except ValueError:
             return _json({"error": "limit and before are numbers"}, 400)
+        if before is not None and abs(before) >= 2**63:
+            return _json({"error": "before is the number of a dead letter"}, 400)
         found = await self._daemon.spool.letters(limit, before)
         return _json({"letters": [_letter(each) for each in found]})
 

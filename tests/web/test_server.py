@@ -16,7 +16,7 @@ from mcp_ingest.config.model import HttpSettings
 from mcp_ingest.engine.daemon import Daemon
 from mcp_ingest.errors import IngestError
 from mcp_ingest.metrics import Metrics, catalogue
-from mcp_ingest.web.server import serving
+from mcp_ingest.web.server import is_token, serving
 from tests.engine.parts import until
 
 
@@ -107,3 +107,30 @@ async def test_from_outside_a_token_is_needed(
         assert (await _get(address + "/status", Authorization="Bearer wrong"))[0] == 401
         given = await _get(address + "/api/dead-letters?limit=x", Authorization="Bearer s3cret")
         assert given[0] == (400 if token else 401)
+
+
+async def test_what_is_asked_is_bounded(running: tuple[Daemon, str]) -> None:
+    """A negative or huge number, or a header that is no text, is answered, and never with everything or a 500."""
+    _, address = running
+    for question in ("?limit=-1", "?limit=0", "?limit=99999999999999999999", "?before=-99999999999999999999"):
+        assert (await _get(address + "/api/dead-letters" + question))[0] in (200, 400), question
+    assert '"letters":[]' not in (await _get(address + "/api/dead-letters?limit=-1"))[1]
+    assert (await _get(address + "/api/dead-letters?before=99999999999999999999"))[0] == 400
+    assert (await _get(address + "/api/dead-letters/99999999999999999999"))[0] == 404
+
+
+async def test_a_spool_that_is_not_open_yet(running: tuple[Daemon, str]) -> None:
+    """Before the spool is open the pages that need it say so; metrics and status are there."""
+    fresh = Daemon(running[0].config, Metrics(), logging.getLogger("test"))
+    async with serving(fresh, HttpSettings(port=0)) as address:
+        for page in ("/api/dead-letters", "/api/dead-letters/1"):
+            assert (await _get(address + page))[0] == 503
+        for page in ("/metrics", "/status"):
+            assert (await _get(address + page))[0] == 200
+
+
+def test_a_token_is_compared_whatever_was_sent() -> None:
+    """A header with bytes that are no UTF-8 is a wrong token."""
+    assert not is_token("Bearer \udcff", "secret")
+    assert is_token("Bearer secret", "secret")
+    assert not is_token("", None)
