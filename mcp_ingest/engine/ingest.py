@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mcp_ingest.component import Emit
+from mcp_ingest.engine import letters
 from mcp_ingest.engine.intake import IntakeMaker
 from mcp_ingest.errors import SpoolError, SpoolFullError, StreamBrokenError
 from mcp_ingest.event import Batch, Progress, describe
@@ -137,7 +138,8 @@ class Ingest:
             made = self._maker.make([(w.input, w.batch, w.progress) for w in group])
         except Exception as error:  # a fault of ours: these senders hear of it, the others go on
             self._logger.exception("events could not be taken in: a fault in mcp-ingest")
-            _answer(group, SpoolError(f"the events could not be taken in: {describe(error)}"))
+            why = letters.safe_text(describe(error))
+            _answer(group, SpoolError(f"the events could not be taken in: {why}"))
             return
         commit = self._spool.submit(made.intake)
         self._commits.add(commit)

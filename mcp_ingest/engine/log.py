@@ -11,7 +11,9 @@ from typing import Any
 
 import orjson
 
+from mcp_ingest.codecs.values import clean
 from mcp_ingest.config.model import LogSettings
+from mcp_ingest.engine import letters
 from mcp_ingest.engine.lines import iso
 from mcp_ingest.metrics import LOG_SUPPRESSED, Metrics
 
@@ -46,14 +48,21 @@ class RateLimit(logging.Filter):
         return False
 
 
-class PlainFormatter(logging.Formatter):
+class _Formatter(logging.Formatter):
+    """Masks traces: an exception may say anything of the event that it met."""
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  logging's name
+        return letters.safe_text(super().formatException(ei))
+
+
+class PlainFormatter(_Formatter):
     """`15:04:05 WARNING output elasticsearch: …`."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
 
 
-class JsonFormatter(logging.Formatter):
+class JsonFormatter(_Formatter):
     """One object of the platform's schema for each line."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -67,13 +76,17 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        return orjson.dumps(clean(line)[0]).decode()
 
 
 def set_up(settings: LogSettings, metrics: Metrics) -> logging.Logger:
     """The daemon's logger, writing where the settings say; replaces what an earlier call set up."""
     handler: logging.Handler
-    handler = logging.FileHandler(settings.file) if settings.file else logging.StreamHandler(sys.stderr)
+    handler = (
+        logging.FileHandler(settings.file, encoding="utf-8", errors="backslashreplace")
+        if settings.file
+        else logging.StreamHandler(sys.stderr)
+    )
     plain = settings.format == "plain" or (settings.format == "auto" and not settings.file and sys.stderr.isatty())
     handler.setFormatter(PlainFormatter() if plain else JsonFormatter())
     handler.addFilter(RateLimit(metrics))

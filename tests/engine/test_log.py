@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from typing import Literal
 
 from mcp_ingest.config.model import LogSettings
 from mcp_ingest.engine.log import BURST, files_written_to, set_up
 from mcp_ingest.metrics import Metrics
+
+STYLES: tuple[Literal["json", "plain"], ...] = ("json", "plain")
 
 
 def _lines(path: Path) -> list[dict[str, str]]:
@@ -54,3 +57,25 @@ def test_the_files_of_our_own_log_are_known(tmp_path: Path) -> None:
     logger = set_up(LogSettings(file=str(tmp_path / "log")), Metrics())
     status = (tmp_path / "log").stat()
     assert (status.st_dev, status.st_ino) in files_written_to(logger)
+
+
+def test_a_line_that_is_no_utf8_is_written(tmp_path: Path) -> None:
+    """A file's name that is not UTF-8 costs neither the line nor the daemon."""
+    for style in STYLES:
+        logger = set_up(LogSettings(format=style, file=str(tmp_path / style)), Metrics())
+        logger.warning("cannot read %s", "/var/log/\udcff")
+        assert "cannot read /var/log/" in (tmp_path / style).read_text()
+
+
+def test_a_trace_is_masked(tmp_path: Path) -> None:
+    """What an exception says of an event does not reach the disk unmasked."""
+    for style in STYLES:
+        logger = set_up(LogSettings(format=style, file=str(tmp_path / style)), Metrics())
+        try:
+            raise KeyError("password=hunter22 card 4111 1111 1111 1111")
+        except KeyError:
+            logger.exception("failed")
+        text = (tmp_path / style).read_text()
+        assert "KeyError" in text
+        assert "hunter22" not in text
+        assert "4111 1111" not in text
