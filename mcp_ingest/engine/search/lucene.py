@@ -20,9 +20,9 @@ from typing import Any
 
 from luqum import tree
 from luqum.exceptions import ParseError
-from luqum.thread import parse as luqum_parse
 
 from mcp_ingest.codecs.names import ECS_NAMES
+from mcp_ingest.engine.search._luqum import parse as luqum_parse
 from mcp_ingest.engine.search.checks import (
     ANY_CHARACTER,
     ANY_TEXT,
