@@ -22,7 +22,7 @@ from mcp_ingest.config.load import load
 from mcp_ingest.config.model import ComponentConfig, Configuration
 from mcp_ingest.engine.search import MAX_LIMIT, SEARCHABLE, Found, Hit, Search, search
 from mcp_ingest.engine.search.times import moment
-from mcp_ingest.errors import QueryError
+from mcp_ingest.errors import OutputError, QueryError
 
 FIELDS = ("@timestamp", "log_level", "service_name", "message")
 _COLOURS = {"CRITICAL": "bold red", "ERROR": "red", "WARNING": "yellow", "INFO": "green", "DEBUG": "dim"}
@@ -59,7 +59,7 @@ def command(
     mcp-ingest query 'duration_ms:>=1000 AND NOT status_code:[200 TO 299]'
 
     Words without a field are looked for in `message`. Exit code 0: something was found; 1: nothing; 2: the text or
-    an option is wrong.
+    an option is wrong; 3: the output cannot be searched now.
     """
     output = chosen(load(config), name)
     now = time.time_ns()
@@ -70,6 +70,9 @@ def command(
         found = asyncio.run(search(output, asked, now))
     except QueryError as error:
         raise click.UsageError(str(error)) from error
+    except OutputError as error:
+        click.echo(f"mcp-ingest: {error}", err=True)
+        context.exit(3)
     columns = [field.strip() for field in fields.split(",")] if fields else list(FIELDS)
     _FORMATS[style](found.hits, columns)
     _remarks(found, style)

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import functools
 from datetime import UTC, datetime
+from typing import Any
 
 import orjson
 
 from mcp_ingest.codecs.values import clean
 from mcp_ingest.event import Batch, Record
 
+_START, _REST = b'{"@timestamp":"', (b"", b",")
 _SECOND = 1_000_000_000
-_FRACTION: list[int] = [
-    10**power for power in range(9, -1, -1)
-]  # nanoseconds in a digit's last place, by number of digits
+#: Nanoseconds in the last digit of a fraction, by its number of digits.
+_FRACTION: list[int] = [10**power for power in range(9, -1, -1)]
 
 
 def finish(batch: Batch) -> tuple[list[bytes], dict[int, BaseException]]:
@@ -31,7 +32,11 @@ def finish(batch: Batch) -> tuple[list[bytes], dict[int, BaseException]]:
     heads: dict[str, bytes] = {}
     for origin, start, end in batch.runs():
         for index, record in enumerate(batch.records[start:end], start):
-            stamp, times[index] = _time(record, times[index], origin.received)
+            stamp: Any = record.get("timestamp")
+            time = _parsed(stamp) if stamp.__class__ is str else None
+            if time is None:
+                stamp, time = _time(record, times[index], origin.received)
+            times[index] = time
             tag = tags[index]
             head = heads.get(tag) or heads.setdefault(tag, b'","tag":' + dumps(tag))
             if "@timestamp" in record or "tag" in record:
@@ -40,7 +45,7 @@ def finish(batch: Batch) -> tuple[list[bytes], dict[int, BaseException]]:
                 body = dumps(record)
             except TypeError:
                 body = _carefully(record, index, errors)
-            lines.append(b'{"@timestamp":"%b%b%b%b' % (stamp.encode(), head, b"," if len(body) > 2 else b"", body[1:]))
+            lines.append(b"".join((_START, stamp.encode(), head, _REST[len(body) > 2], body[1:])))
     return lines, errors
 
 
@@ -61,12 +66,10 @@ def _without_ours(record: Record, tag: str) -> Record:
 
 
 def _time(record: Record, time: int, received: int) -> tuple[str, int]:
-    for key in ("timestamp", "@timestamp"):
-        value = record.get(key)
-        if value.__class__ is str:
-            found = _parsed(value)
-            if found is not None:
-                return value, found
+    """The time of an event without a usable `timestamp`."""
+    value = record.get("@timestamp")
+    if isinstance(value, str) and (found := _parsed(value)) is not None:
+        return value, found
     time = time or received
     return iso(time), time
 

@@ -126,6 +126,18 @@ def test_no_searchable_output(tmp_path: Path) -> None:
     assert "no output that can be searched" in result.stderr
 
 
+def test_an_output_that_is_away(tmp_path: Path) -> None:
+    """Scripts can tell nothing found from nothing searched: exit code 3 and the reason."""
+    file = tmp_path / "mcp-ingest.yaml"
+    file.write_text(
+        "inputs: {forward: {}}\npipelines: {all: {match: '**', stages: []}}\n"
+        "outputs: {elasticsearch: {hosts: ['http://127.0.0.1:9']}}\n"
+    )
+    result = query(file)
+    assert result.exit_code == 3
+    assert "127.0.0.1:9" in result.stderr
+
+
 def test_values() -> None:
     """A value is looked for under its dotted name and inside of maps; what is no string is JSON."""
     event = {"a.b": 1, "c": {"d": {"e": [True, None]}}}
