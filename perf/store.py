@@ -5,8 +5,8 @@ feeds it a steady 300 events/s in chunks of three; prints CPU an event, bytes an
 highest. Then asks each search of a list in this process, three times, and prints the slowest.
 
 Measured with 1,000,000 events on two cores that others used as well: 122 µs an event (the making of the events in it;
-45 of it Python's share), 307 bytes an event on disk, RssAnon 148 MiB at the most (with a heap of 20 MiB; of 16 MB
-by 20 less), 300 events/s 8.9 % of a core, slowest answer 0.7 s, slowest search 102 ms (under a load of 7: 164 ms).
+45 of it Python's share), 307 bytes an event on disk, RssAnon 148 MiB at the most (with a heap of 20 MiB; it is
+16 MB now), 300 events/s 8.9 % of a core, slowest answer 0.7 s, slowest search 102 ms (under a load of 7: 164 ms).
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from mcp_ingest.metrics import RECEIVED_BYTES, Metrics
 from mcp_ingest.spool import Spool
 
 #: Events that start a turn although a commit is under way, and the most that one turn takes: large enough that the
-#: cost of a turn does not show, small enough that a turn does not hold up the event loop for more than some 10 ms.
+#: cost of a turn does not show, small enough that a turn does not hold up the event loop for long.
 TURN_EVENTS = 2000
 #: Commits under way at once: the chain works on the next while the disk is busy with these.
 COMMITS = 4

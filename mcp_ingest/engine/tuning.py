@@ -1,9 +1,10 @@
 """What the process is set to before it works: the allocator's thresholds and the garbage collector's.
 
-glibc gives memory back to the system after each batch and takes it again for the next, page fault by page fault:
-serialising 1,000 fresh records cost 2.4 to 5 µs each so, and 0.35 to 0.5 with the thresholds set. Each thread with a
-heap of its own keeps what it once had: two heaps for all (150,000 events into the store: 190 MB anonymous, 225 with one
-for each thread). `python -m perf.throughput` measures the whole daemon, and prints a floor with the same settings.
+glibc gives memory back to the system after each batch and takes it again for the next, page fault by page fault: with
+the thresholds set, `python -m perf.throughput` into Elasticsearch went from 27.0 and 28.6 µs of CPU an event to 23.7
+and 25.2. Each thread with a heap of its own keeps what it once had, so there are two heaps for all: into the store the
+same command showed 225 MB of anonymous memory for 200,000 events before, and 179 for 300,000 since (with smaller
+requests, too). It prints a floor that is taken with the same settings.
 """
 
 from __future__ import annotations

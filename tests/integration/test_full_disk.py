@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 import random
-import shutil
-import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from mcp_ingest.client.forward import ForwardSender
 from tests.integration.configurations import to_elasticsearch
 from tests.integration.daemon import Daemon, wait_until
-from tests.integration.servers import Elasticsearch, missing
+from tests.integration.servers import Elasticsearch
 
 CHUNKS, EVENTS = 150, 200
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    mounted = tmp_path / "disk"
-    mounted.mkdir()
-    mount = shutil.which("mount")
-    command = [str(mount), "-t", "tmpfs", "-o", "size=10m", "tmpfs", str(mounted)]
-    if mount is None or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        missing("a small file system cannot be mounted (that takes root)")
-    yield mounted
-    subprocess.run(["umount", "-l", str(mounted)], check=True)
 
 
 class _Sender(threading.Thread):

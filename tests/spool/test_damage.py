@@ -13,7 +13,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -237,18 +236,6 @@ def _sign(line: str) -> str:
 
 
 # --- the disk is full --------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    mounted = tmp_path / "disk"
-    mounted.mkdir()
-    mount = shutil.which("mount")
-    command = [str(mount), "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(mounted)]
-    if mount is None or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        missing("a small file system cannot be mounted (that takes root)")
-    yield mounted
-    subprocess.run(["umount", "-l", str(mounted)], check=True)
 
 
 async def fill(spool: Spool) -> None:
