@@ -146,6 +146,9 @@ class Stage(Component):
     """
 
     Config: ClassVar[type[Settings]] = StageSettings
+    #: Behind this stage `Batch.serialised` still holds: it changes no record, or empties the entries of those that it
+    #: changes. Where this is False the engine forgets the column.
+    keeps_serialised: ClassVar[bool] = False
 
     @abstractmethod
     def apply(self, batch: Batch) -> Batch:
@@ -187,6 +190,8 @@ def on_error(stage: Stage, batch: Batch, errors: dict[int, BaseException]) -> Ba
         case "keep":
             for index, error in errors.items():
                 batch.records[index]["pipeline_error"] = f"{name}: {error}"
+                if batch.serialised is not None:
+                    batch.serialised[index] = b""
         case "drop":
             batch.keep([i not in errors for i in range(len(batch))], Term.DROPPED, f"{name}: on_error")
         case _:

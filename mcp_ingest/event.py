@@ -176,9 +176,12 @@ class Batch:
     `times` are nanoseconds since 1970 as the protocol had them (0: it had none). `positions` are the events'
     places in their source, the last part of their ids. `origins[i]` holds for the events from `ends[i-1]` to
     `ends[i]`. Records belong to the pipeline: stages change them in place.
+
+    `serialised` is each record's JSON, where a stage had to make it and later ones left the record alone (empty
+    bytes: they did not), so that it is not made twice; None where nobody did. See `Stage.keeps_serialised`.
     """
 
-    __slots__ = ("ends", "origins", "outcome", "positions", "records", "size", "tags", "times")
+    __slots__ = ("ends", "origins", "outcome", "positions", "records", "serialised", "size", "tags", "times")
 
     def __init__(
         self,
@@ -197,6 +200,7 @@ class Batch:
         self.origins = origins
         self.ends = ends
         self.size = size  # bytes as received, for the counters; 0 where nobody knows
+        self.serialised: list[bytes] | None = None
         self.outcome = Outcome()
 
     @classmethod
@@ -276,7 +280,7 @@ class Batch:
             origins, ends = self.origins[:], [len(indices)]
         else:
             origins, ends = [self.origin(i) for i in indices], list(range(1, len(indices) + 1))
-        return Batch(
+        selected = Batch(
             [self.tags[i] for i in indices],
             [self.times[i] for i in indices],
             [self.records[i] for i in indices],
@@ -284,10 +288,16 @@ class Batch:
             origins,
             ends,
         )
+        if self.serialised is not None:
+            selected.serialised = [self.serialised[i] for i in indices]
+        return selected
 
     @classmethod
     def merge(cls, batches: Iterable[Batch]) -> Batch:
-        """One batch of all, in order; their outcomes move into its own, so that nothing is counted twice."""
+        """One batch of all, in order; their outcomes move into its own, so that nothing is counted twice.
+
+        It has no `serialised`.
+        """
         whole = cls([], [], [], [], [], [])
         for batch in batches:
             offset = len(whole)
@@ -314,8 +324,10 @@ class Batch:
             kept += sum(map(bool, mask[start:end]))
             ends.append(kept)
         self.ends = ends
-        for column in ("tags", "times", "records", "positions"):
-            setattr(self, column, list(compress(getattr(self, column), mask)))
+        for column in ("tags", "times", "records", "positions", "serialised"):
+            values = getattr(self, column)
+            if values is not None:
+                setattr(self, column, list(compress(values, mask)))
 
 
 class Event:

@@ -55,6 +55,8 @@ def _apply(stage: Stage, batch: Batch) -> Batch:
         outcome.take(result.outcome)
         result.outcome = outcome
     result.size = size
+    if not stage.keeps_serialised:
+        result.serialised = None
     return result
 
 

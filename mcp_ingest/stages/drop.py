@@ -37,6 +37,7 @@ class Drop(Stage):
                 return [f"when: {problem}" for problem in error.problems]
             return []
 
+    keeps_serialised = True
     EXAMPLES = (
         Example(
             "Debug messages are taken out",

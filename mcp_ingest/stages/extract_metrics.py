@@ -115,6 +115,7 @@ class ExtractMetrics(Stage):
             twice = [f"metrics: {name}: declared {count} times" for name, count in names.items() if count > 1]
             return [*(problem for metric in self.metrics for problem in metric.check()), *twice]
 
+    keeps_serialised = True
     EXAMPLES = (
         Example(
             "The platform's two metrics; events pass as they are",
