@@ -155,7 +155,8 @@ def frames(load: Load) -> Iterator[Frame]:
     chunk = 1 if PROTOCOLS[load.mode].one_event else load.chunk
     pooled = min(load.events, max(POOL_EVENTS // chunk, 1) * chunk)
     now = time.time_ns()
-    events = [(now + 1000 * number, record) for number, record in enumerate(records(pooled, load.seed))]
+    made = records(pooled, load.seed, began=now // _NS - POOL_EVENTS // 1000)
+    events = [(now + 1000 * number, record) for number, record in enumerate(made)]
     pool = [frame(load, events[at : at + chunk]) for at in range(0, pooled - chunk + 1, chunk)]
     rest = load.events % chunk
     last = [frame(load, events[:rest])] if rest else []
