@@ -153,14 +153,14 @@ def chunk_ids(count: int) -> list[bytes]:
 def frames(load: Load) -> Iterator[Frame]:
     """All frames of a load, one after another; the first is there when the pool is encoded."""
     chunk = 1 if PROTOCOLS[load.mode].one_event else load.chunk
-    pooled = min(load.events, max(POOL_EVENTS // chunk, 1) * chunk)
+    full, rest = divmod(load.events, chunk)
+    pooled = min(full, max(POOL_EVENTS // chunk, 1)) * chunk
     now = time.time_ns()
-    made = records(pooled, load.seed, began=now // _NS - POOL_EVENTS // 1000)
+    made = records(pooled + rest, load.seed, began=now // _NS - POOL_EVENTS // 1000)
     events = [(now + 1000 * number, record) for number, record in enumerate(made)]
-    pool = [frame(load, events[at : at + chunk]) for at in range(0, pooled - chunk + 1, chunk)]
-    rest = load.events % chunk
-    last = [frame(load, events[:rest])] if rest else []
-    return chain(islice(cycle(pool), load.events // chunk), last)
+    pool = [frame(load, events[at : at + chunk]) for at in range(0, pooled, chunk)]
+    last = [frame(load, events[pooled:])] if rest else []
+    return chain(islice(cycle(pool), full), last)
 
 
 # --- sending -----------------------------------------------------------------------------------------------
@@ -280,11 +280,11 @@ async def _steadily(load: Load, supply: Iterator[Frame], senders: list[_Sender])
         sender.end()
 
 
-async def send(load: Load, sums: Sums, host: str = "127.0.0.1") -> tuple[float, float]:
+async def send(load: Load, sums: Sums) -> tuple[float, float]:
     """Send it all; wall and CPU seconds of that alone. ConnectionError where it is not acknowledged."""
     supply, loop = frames(load), asyncio.get_running_loop()
     senders = [
-        (await loop.create_connection(lambda: _Sender(load, supply, sums), host, load.port))[1]
+        (await loop.create_connection(lambda: _Sender(load, supply, sums), "127.0.0.1", load.port))[1]
         for _ in range(load.connections)
     ]
     began, cpu = time.monotonic(), time.process_time()

