@@ -19,7 +19,12 @@ has; 256 in mode message) and sends on when half of them are acknowledged, so th
 `--rate` is events a second over all connections; frames leave when they are due, to the millisecond, and the window
 does not count: a receiver that stalls is not spared, and a latency includes what it made the next frames wait.
 `--stamp` gives each record the field `sent_ns`, an unsigned 64-bit integer: nanoseconds since 1970 as its frame is
-written.
+written. Without ack the end says that all is in the kernel's hands, not that anybody has read it.
+
+Cost of sending, in floors (of 2.4 µs) of CPU an event, in chunks of 1,000: packed or forward 0.1, compressed 0.03,
+packed with stamps 0.15, without ack 0.2, compressed with stamps (compressed as it is sent) 0.7; mode message 0.9, with
+stamps 1.0, without ack 0.2. A receiver that sends each ack alone makes it 8, and a steady rate of one-event messages
+14: then every frame wakes the loop. Encoding the pool before takes about a second and is not in the seconds printed.
 """
 
 from __future__ import annotations
