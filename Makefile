@@ -1,8 +1,9 @@
 # `make run` starts the daemon, `make test` runs the whole suite; both make their virtual environment first.
+# `make perf` measures everything and writes perf/results/report.md; `make perf ONLY=S3 RUNS=3 PEER=fluent-bit` a part of it.
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(if $(shell $(p) -c 'import sys; 3 if sys.version_info >= (3, 11) else 1/0' 2>/dev/null && echo ok),$(p))) no-python-3.11-found)
 BIN := .venv/bin
 
-.PHONY: run test docs clean
+.PHONY: run test docs perf guard clean
 
 run: .venv/run
 	$(BIN)/mcp-ingest run
@@ -16,6 +17,12 @@ test: .venv/dev
 docs: .venv/dev
 	$(BIN)/python docs/generate.py
 
+perf: .venv/perf
+	$(BIN)/python -m perf $(if $(ONLY),--only $(ONLY)) $(if $(RUNS),--runs $(RUNS)) $(if $(PEER),--peer $(PEER)) $(if $(SHORT),--short)
+
+guard: .venv/dev
+	$(BIN)/python -m perf.guard
+
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
 
@@ -28,5 +35,9 @@ clean:
 	@touch $@
 
 .venv/dev: .venv/bin/python pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,perf]'
+	@touch $@ .venv/run
+
+.venv/perf: .venv/bin/python pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[perf]'
 	@touch $@ .venv/run

@@ -1,1 +1,1 @@
-"""The throughput harness: every figure in the docs comes from a command in here."""
+"""The performance harness: every figure in the docs comes from a command in here."""

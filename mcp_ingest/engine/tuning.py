@@ -1,10 +1,10 @@
 """What the process is set to before it works: the allocator's thresholds and the garbage collector's.
 
 glibc gives memory back to the system after each batch and takes it again for the next, page fault by page fault: with
-the thresholds set, `python -m perf.throughput` into Elasticsearch went from 27.0 and 28.6 µs of CPU an event to 23.7
-and 25.2. Each thread with a heap of its own keeps what it once had, so there are two heaps for all: into the store the
-same command showed 225 MB of anonymous memory for 200,000 events before, and 179 for 300,000 since (with smaller
-requests, too). It prints a floor that is taken with the same settings.
+the thresholds set, the whole daemon (`make perf ONLY=S3W`) went from 27.0 and 28.6 µs of CPU an event to 23.7 and
+25.2. Each thread with a heap of its own keeps what it once had, so there are two heaps for all: into the store
+(`ONLY=STORE`) there were 225 MB of anonymous memory for 200,000 events before, and 179 for 300,000 since (with smaller
+requests, too). The floor of `perf` is taken with the same settings.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""The scenarios: one small declaration a file, found by its name."""
