@@ -12,7 +12,7 @@ import os
 import struct
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import compress
@@ -129,11 +129,14 @@ class ChunkSlice(NamedTuple):
 
 @dataclass(slots=True)
 class Progress:
-    """What becomes durable together with a batch: new positions (None deletes), the forward chunk's id."""
+    """What becomes durable together with a batch: new positions (None deletes), the forward chunks' ids.
+
+    One chunk is the whole batch; of several each is the run with its number (`Batch.origins`), which may be empty.
+    """
 
     stream: Stream | None = None
     positions: dict[str, bytes | None] = field(default_factory=dict)
-    chunk: ChunkSlice | None = None
+    chunks: Sequence[ChunkSlice] = ()
 
 
 # --- the batch ---------------------------------------------------------------------------------------------
@@ -291,6 +294,29 @@ class Batch:
         if self.serialised is not None:
             selected.serialised = [self.serialised[i] for i in indices]
         return selected
+
+    def take_runs(self, numbers: Collection[int]) -> Batch:
+        """Take out the runs with these numbers, before any stage: a batch of them and of what was rejected of them.
+
+        `origins` of different runs must be different objects, equal or not.
+        """
+        rest, taken = Batch([], [], [], [], [], []), Batch([], [], [], [], [], [])
+        for number, (origin, start, end) in enumerate(self.runs()):
+            part = taken if number in numbers else rest
+            part.tags += self.tags[start:end]
+            part.times += self.times[start:end]
+            part.records += self.records[start:end]
+            part.positions += self.positions[start:end]
+            part.origins.append(origin)
+            part.ends.append(len(part))
+        theirs = set(map(id, rest.origins))
+        taken.outcome.rejected = [each for each in self.outcome.rejected if id(each.origin) not in theirs]
+        self.outcome.rejected = [each for each in self.outcome.rejected if id(each.origin) in theirs]
+        taken.size = self.size * len(taken) // max(len(self), 1)
+        self.size -= taken.size
+        self.tags, self.times, self.records, self.positions = rest.tags, rest.times, rest.records, rest.positions
+        self.origins, self.ends = rest.origins, rest.ends
+        return taken
 
     @classmethod
     def merge(cls, batches: Iterable[Batch]) -> Batch:

@@ -2,7 +2,7 @@
 
 Emits that wait are taken together, without a timer: a turn begins as soon as no commit is under way or enough
 events wait. `emit` returns when the commit is durable. A forward chunk that was taken before, or that is in flight,
-is answered with that result and counted as deduplicated.
+is answered with that result and counted as deduplicated; the other chunks of its emit do not wait for it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from mcp_ingest.component import Emit
@@ -85,20 +85,32 @@ class Ingest:
     async def _emit(self, name: str, batch: Batch, progress: Progress) -> None:
         if progress.stream is not None and progress.stream.failed is not None:
             raise StreamBrokenError(f"an earlier emit failed: {progress.stream.failed}")
-        chunk = progress.chunk
-        if chunk is None:
+        if not progress.chunks:
             await self._enqueue(name, batch, progress)
             return
-        key = (chunk.digest, chunk.start)
-        while (first := self._chunks.get(key)) is not None:
-            await asyncio.wait([first])
-        if self._maker.taken_before(chunk):
-            await self._enqueue(name, self._maker.deduplicated(name, batch), Progress(progress.stream))
-            return
+        others = {n: first for n, key in enumerate(_keys(progress)) if (first := self._chunks.get(key)) is not None}
+        if not others:
+            # It is in flight until its commit, also when nobody waits for it any more.
+            await asyncio.shield(self._enqueue_chunks(name, batch, progress))
+        elif len(others) == len(progress.chunks):
+            await asyncio.wait(set(others.values()))
+            await self._emit(name, batch, progress)
+        else:
+            late_batch, late = _parted(batch, progress, others)
+            first = self._enqueue_chunks(name, batch, progress)
+            await asyncio.gather(asyncio.shield(first), self._emit(name, late_batch, late))
+
+    def _enqueue_chunks(self, name: str, batch: Batch, progress: Progress) -> asyncio.Future[None]:
+        """None of these chunks is in flight; those that were taken before are only counted."""
+        if taken := self._maker.taken_before(progress.chunks):
+            self._maker.deduplicate(name, batch, _runs(batch, progress, taken))
+            kept = [chunk for n, chunk in enumerate(progress.chunks) if n not in taken]
+            progress = Progress(progress.stream, progress.positions, kept)
         done = self._enqueue(name, batch, progress)
-        self._chunks[key] = done
-        done.add_done_callback(lambda _: self._chunks.pop(key, None))
-        await asyncio.shield(done)  # it is in flight until its commit, also when nobody waits for it any more
+        keys = _keys(progress)
+        self._chunks.update(dict.fromkeys(keys, done))
+        done.add_done_callback(lambda _: [self._chunks.pop(key, None) for key in keys])
+        return done
 
     def _enqueue(self, name: str, batch: Batch, progress: Progress) -> asyncio.Future[None]:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -179,6 +191,24 @@ class Ingest:
             count += len(waiting.batch)
             group.append(waiting)
         return group
+
+
+def _keys(progress: Progress) -> list[tuple[bytes, int]]:
+    return [chunk[:2] for chunk in progress.chunks]
+
+
+def _runs(batch: Batch, progress: Progress, places: Collection[int]) -> Collection[int]:
+    """The runs of the chunks at these places: a chunk alone has all."""
+    return range(len(batch.origins)) if len(progress.chunks) == 1 else places
+
+
+def _parted(batch: Batch, progress: Progress, places: Collection[int]) -> tuple[Batch, Progress]:
+    """Take the chunks at these places, not all of them, out of both; the positions go with them, who come last."""
+    chunks = progress.chunks
+    late = Progress(progress.stream, progress.positions, [chunks[place] for place in places])
+    progress.positions = {}
+    progress.chunks = [chunk for place, chunk in enumerate(chunks) if place not in places]
+    return batch.take_runs(places), late
 
 
 def _answer(group: list[_Waiting], error: BaseException | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mcp_ingest.codecs.values import clean_value
@@ -47,18 +47,23 @@ class IntakeMaker:
         self._clock = clock
         self._by_tag: dict[str, Pipeline | None] = {}
 
-    def taken_before(self, chunk: ChunkSlice) -> bool:
-        """Whether this forward chunk, or this slice of it, is committed already."""
-        if self._spool.seen(chunk.digest):
-            return True
-        done = self._spool.position(_slice_key(chunk))
-        return done is not None and chunk.start <= struct.unpack(">Q", done)[0]
+    def taken_before(self, chunks: Sequence[ChunkSlice]) -> set[int]:
+        """The places of those forward chunks, or slices of them, that are committed already or stand here twice."""
+        taken, here = set[int](), set[tuple[bytes, int]]()
+        seen, position = self._spool.seen, self._spool.position
+        for place, chunk in enumerate(chunks):
+            key = chunk[:2]
+            if key in here or seen(chunk.digest):
+                taken.add(place)
+            elif (done := position(_slice_key(chunk))) and chunk.start <= struct.unpack(">Q", done)[0]:
+                taken.add(place)
+            here.add(key)
+        return taken
 
-    def deduplicated(self, name: str, batch: Batch) -> Batch:
-        """A batch without events, that counts these as received and deduplicated."""
-        empty = batch.select([])
-        empty.outcome.removed[name, Term.DEDUPLICATED, "chunk"] += len(batch) + len(batch.outcome.rejected)
-        return empty
+    def deduplicate(self, name: str, batch: Batch, runs: Collection[int]) -> None:
+        """Take these runs out of the batch, which counts them as received and deduplicated."""
+        taken = batch.take_runs(runs)
+        batch.outcome.removed[name, Term.DEDUPLICATED, "chunk"] += len(taken) + len(taken.outcome.rejected)
 
     def make(self, emits: Sequence[tuple[str, Batch, Progress]]) -> Made:
         """One intake of all these emits: (input's name, batch, progress) each, in order."""
@@ -157,15 +162,13 @@ class IntakeMaker:
 
     def _progress(self, intake: Intake, progress: Progress) -> None:
         intake.positions.update(progress.positions)
-        chunk = progress.chunk
-        if chunk is None:
-            return
-        if chunk.last:
+        for chunk in progress.chunks:
+            if not chunk.last:
+                intake.positions[_slice_key(chunk)] = struct.pack(">Q", chunk.start)
+                continue
             intake.digests.append(chunk.digest)
             if chunk.start:
                 intake.positions[_slice_key(chunk)] = None
-        else:
-            intake.positions[_slice_key(chunk)] = struct.pack(">Q", chunk.start)
 
 
 def _texts(batch: Batch) -> set[str]:

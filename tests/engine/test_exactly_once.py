@@ -134,7 +134,7 @@ async def _send_chunks(world: _World, ingest: Ingest) -> None:
         try:
             for place, events in enumerate(slices):
                 chunk = ChunkSlice(digest, events[0].position, place == len(slices) - 1)
-                await emit(_batch(number, events), Progress(stream, chunk=chunk))
+                await emit(_batch(number, events), Progress(stream, chunks=[chunk]))
         except IngestError:
             await asyncio.sleep(0.001)
         else:

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from mcp_ingest.engine.intake import IntakeMaker, Made
-from mcp_ingest.errors import SpoolError, SpoolFullError
-from mcp_ingest.event import ChunkSlice, Progress
+from mcp_ingest.engine.status import sums
+from mcp_ingest.errors import IngestError, SpoolError, SpoolFullError, StreamBrokenError
+from mcp_ingest.event import Batch, ChunkSlice, Origin, Progress, Rejected, Stream, Term
 from mcp_ingest.metrics import Metrics
 from mcp_ingest.spool import Spool
 from mcp_ingest.spool.model import Intake
-from tests.engine.parts import batch, ingesting, spool_in
+from tests.engine.parts import batch, ingesting, spool_in, until
 
 
 async def test_a_full_spool_makes_emits_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,11 +109,11 @@ async def test_a_chunk_is_in_flight_until_its_commit_whoever_waits(tmp_path: Pat
     """Its emit was cancelled, its resend still meets it and adds nothing."""
     async with spool_in(tmp_path) as spool, ingesting(spool) as ingest:
         emit, chunk = ingest.emit_for("in"), ChunkSlice(b"d" * 16)
-        first = asyncio.ensure_future(emit(batch({"n": 1}), Progress(chunk=chunk)))
+        first = asyncio.ensure_future(emit(batch({"n": 1}), Progress(chunks=[chunk])))
         await asyncio.sleep(0)
         first.cancel()
         await asyncio.wait([first])
-        await emit(batch({"n": 1}), Progress(chunk=chunk))
+        await emit(batch({"n": 1}), Progress(chunks=[chunk]))
         assert spool.held("out").events == 1
 
 
@@ -135,3 +136,119 @@ def _failing(intake: Intake) -> asyncio.Future[list[int]]:
     failed: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
     failed.set_exception(SpoolError("no disk"))
     return failed
+
+
+# --- several chunks in one emit ----------------------------------------------------------------------------
+
+
+def _chunks(*names: str) -> tuple[Batch, Progress]:
+    """Two events and something rejected of each chunk, an event's `chunk` its name."""
+    parts = []
+    for name in names:
+        made = batch({"chunk": name}, {"chunk": name})
+        made.origins = [Origin("in", name * 20, 1)]
+        made.reject(Rejected("mcp.a", 0, b"\xff", 2, made.origins[0], "no map", why="undecodable"))
+        parts.append(made)
+    return Batch.merge(parts), Progress(Stream(), chunks=[ChunkSlice(name.encode() * 16) for name in names])
+
+
+async def _stored(spool: Spool) -> list[str]:
+    """The chunks' names, one for each stored event, by its id."""
+    return [event_id[0] for chunk in await spool.fresh("out", 0, 2**30) for event_id in chunk.ids]
+
+
+def _deduplicated(spool: Spool) -> int:
+    assert all(row["closed"] for row in sums(spool.ledger(), {"out": spool.held("out").events}, _letters(spool)))
+    return sum(count for key, count in spool.ledger().items() if key.term is Term.DEDUPLICATED)
+
+
+def _letters(spool: Spool) -> int:
+    return spool.usage().dead_letters
+
+
+async def test_several_chunks_are_one_commit(tmp_path: Path) -> None:
+    """All are taken once, each with its own ids; one that comes twice in the same emit counts once."""
+    async with spool_in(tmp_path) as spool, ingesting(spool) as ingest:
+        await ingest.emit_for("in")(*_chunks("a", "b", "a", "c"))
+        assert await _stored(spool) == ["a", "a", "b", "b", "c", "c"]
+        assert _deduplicated(spool) == 3
+        assert _letters(spool) == 3
+        assert [spool.seen(name * 16) for name in (b"a", b"b", b"c")] == [True] * 3
+
+
+async def test_a_chunk_that_was_seen_is_taken_out_of_its_emit(tmp_path: Path) -> None:
+    """Its neighbours go on; an emit of nothing but such chunks counts them and adds nothing."""
+    async with spool_in(tmp_path) as spool, ingesting(spool) as ingest:
+        emit = ingest.emit_for("in")
+        await emit(*_chunks("b"))
+        await emit(*_chunks("a", "b", "c"))
+        await emit(*_chunks("c", "a"))
+        assert await _stored(spool) == ["b", "b", "a", "a", "c", "c"]
+        assert _deduplicated(spool) == 9
+        assert _letters(spool) == 3
+
+
+async def test_a_chunk_in_flight_holds_up_only_its_own_emit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its neighbours are committed meanwhile; the emit returns with the result of the one that came first."""
+    async with spool_in(tmp_path) as spool, ingesting(spool) as ingest:
+        emit, real, held = ingest.emit_for("in"), spool.submit, _hold(spool, monkeypatch)
+        first = asyncio.ensure_future(emit(*_chunks("b")))
+        await until(lambda: held)
+        monkeypatch.setattr(spool, "submit", real)
+        second = asyncio.ensure_future(emit(*_chunks("a", "b", "c", "b")))
+        ingest._commits.clear()  # as if there were room for another commit beside the one that is held
+        await until(lambda: spool.seen(b"c" * 16))
+        assert not second.done()
+        ((intake, commit),) = held
+        commit.set_result(await real(intake))
+        await asyncio.gather(first, second)
+        assert sorted(await _stored(spool)) == ["a", "a", "b", "b", "c", "c"]
+        assert _deduplicated(spool) == 6
+
+
+async def test_a_chunk_whose_first_commit_failed_is_taken_by_the_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waited for a commit that failed goes on itself; the emit that failed raises, and its stream is broken."""
+    async with spool_in(tmp_path) as spool, ingesting(spool) as ingest:
+        emit, real, held = ingest.emit_for("in"), spool.submit, _hold(spool, monkeypatch)
+        made, progress = _chunks("a", "b")
+        first = asyncio.ensure_future(_raises(emit(made, progress)))
+        await until(lambda: held)
+        monkeypatch.setattr(spool, "submit", real)
+        second = asyncio.ensure_future(emit(*_chunks("b", "c")))
+        await asyncio.sleep(0)
+        held[0][1].set_exception(SpoolError("no disk"))
+        assert isinstance(await first, SpoolError)
+        await second
+        assert sorted(await _stored(spool)) == ["b", "b", "c", "c"]
+        assert _deduplicated(spool) == 0
+        with pytest.raises(StreamBrokenError):
+            await emit(_chunks("a")[0], progress)
+
+
+async def test_an_emit_fails_whole_when_a_part_of_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk in flight elsewhere does not make an emit return whose other chunks were lost."""
+    async with spool_in(tmp_path) as spool, ingesting(spool) as ingest:
+        emit, held = ingest.emit_for("in"), _hold(spool, monkeypatch)
+        first = asyncio.ensure_future(emit(*_chunks("b")))
+        await until(lambda: held)
+        second = asyncio.ensure_future(_raises(emit(*_chunks("a", "b"))))
+        await asyncio.sleep(0)
+        held[0][1].set_result([])
+        await first
+        await until(lambda: len(held) == 2)
+        held[1][1].set_exception(SpoolError("no disk"))
+        assert isinstance(await second, IngestError)
+
+
+def _hold(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Intake, asyncio.Future[list[int]]]]:
+    """From now on commits wait for who holds them."""
+    held: list[tuple[Intake, asyncio.Future[list[int]]]] = []
+
+    def submit(intake: Intake) -> asyncio.Future[list[int]]:
+        held.append((intake, asyncio.get_running_loop().create_future()))
+        return held[-1][1]
+
+    monkeypatch.setattr(spool, "submit", submit)
+    return held

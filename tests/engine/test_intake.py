@@ -61,7 +61,7 @@ async def test_tags_choose_the_pipeline(tmp_path: Path) -> None:
         mixed.tags = ["mcp", "other.x", "stranger"]
         await ingest.emit_for("in")(mixed)
         chunks = await spool.fresh("out", 0, 2**30)
-        assert sorted((chunk.pipeline, chunk.tags) for chunk in chunks) == [("mcp", ["mcp"]), ("other", ["other.x"])]
+        assert sorted((chunk.pipeline, [*chunk.tags]) for chunk in chunks) == [("mcp", ["mcp"]), ("other", ["other.x"])]
         (letter,) = await spool.letters(10)
         assert letter.kind == "unmatched"
         assert "'stranger'" in letter.reason
@@ -85,11 +85,11 @@ async def test_a_chunk_that_comes_again_is_deduplicated(tmp_path: Path) -> None:
     digest = b"d" * 16
     async with spool_in(tmp_path) as spool, ingesting(spool) as ingest:
         emit = ingest.emit_for("in")
-        progress = [Progress(chunk=ChunkSlice(digest)) for _ in range(3)]
+        progress = [Progress(chunks=[ChunkSlice(digest)]) for _ in range(3)]
         await asyncio.gather(*(emit(batch({"a": 1}, {"a": 2}), each) for each in progress))
         assert len(await _events(spool)) == 2
     async with spool_in(tmp_path) as spool, ingesting(spool) as ingest:
-        await ingest.emit_for("in")(batch({"a": 1}, {"a": 2}), Progress(chunk=ChunkSlice(digest)))
+        await ingest.emit_for("in")(batch({"a": 1}, {"a": 2}), Progress(chunks=[ChunkSlice(digest)]))
         assert len(await _events(spool)) == 2
         deduplicated = sum(count for key, count in spool.ledger().items() if key.term is Term.DEDUPLICATED)
         assert deduplicated == 6
@@ -103,7 +103,7 @@ async def test_slices_of_a_chunk_record_how_far_it_got(tmp_path: Path) -> None:
     def slices() -> list[tuple[Batch, Progress]]:
         parts = [(0, False), (2, False), (4, True)]
         return [
-            (batch({"n": s}, {"n": s + 1}, start=s), Progress(chunk=ChunkSlice(digest, s, last))) for s, last in parts
+            (batch({"n": s}, {"n": s + 1}, start=s), Progress(chunks=[ChunkSlice(digest, s, last)])) for s, last in parts
         ]
 
     async with spool_in(tmp_path) as spool, ingesting(spool) as ingest:

@@ -150,7 +150,7 @@ async def test_one_read_is_one_batch() -> None:
         (batch, progress), *others = there.engine.emits
         assert others == []
         assert (batch.tags, batch.positions) == (["a", "b", "c", "c"], [0, 1, 2, 3])
-        assert progress.chunk is None
+        assert progress.chunks == ()
         assert batch.size > 0
         assert batch.origins[0].metadata["peer_address"] == "127.0.0.1"
         writer.close()
@@ -213,7 +213,7 @@ async def test_bad_entries_are_handed_in_and_acknowledged() -> None:
         writer.write(encode_packed("t", payload, chunk=CHUNK) + msgpack.packb(["m", 1, 7]))
         assert await reader.readexactly(len(encode_ack(CHUNK))) == encode_ack(CHUNK)
         await until(lambda: len(there.engine.rejected) == 2)
-        batch = next(batch for batch, progress in there.engine.emits if progress.chunk)
+        batch = next(batch for batch, progress in there.engine.emits if progress.chunks)
         assert batch.records == [RECORD, {"b": "in"}]
         assert batch.positions == [0, 2]
         assert [r.position for r in batch.outcome.rejected] == [1]
@@ -284,7 +284,7 @@ async def test_a_chunk_that_comes_again_has_the_same_ids() -> None:
         assert ids[3] == ids[4] != ids[5]
         assert len({*ids}) == 3
         assert ids[0][0].startswith(hashed_prefix(CHUNK))
-        digests = [progress.chunk.digest for _, progress in there.engine.emits if progress.chunk]
+        digests = [chunk.digest for _, progress in there.engine.emits for chunk in progress.chunks]
         assert [digests.index(digest) for digest in digests] == [0, 0, 0, 3, 3, 5]
         assert {len(digest) for digest in digests} == {16}
 
@@ -316,7 +316,7 @@ async def test_a_large_chunk_goes_in_slices() -> None:
         assert there.engine.waiting == len(there.engine.emits) == 1
         there.engine.open.set()
         assert await reader.readexactly(len(encode_ack(CHUNK))) == encode_ack(CHUNK)
-        slices = [progress.chunk for _, progress in there.engine.emits]
+        slices = [chunk for _, progress in there.engine.emits for chunk in progress.chunks]
         assert len(slices) > 1
         assert [s.last for s in slices if s] == [False] * (len(slices) - 1) + [True]
         assert [s.start for s in slices if s] == [batch.positions[0] for batch, _ in there.engine.emits]

@@ -205,7 +205,7 @@ class Connection(asyncio.Protocol):
             async with self._under_way, self._room_for(work):
                 await self._name_sender()
                 for batch, chunk in self._batches_of(work):
-                    await self._shared.emit(batch, Progress(self._stream, chunk=chunk))
+                    await self._shared.emit(batch, Progress(self._stream, chunks=chunk and [chunk] or ()))
             work.state = "done"
         except DecodeError as error:
             self._fail(work)
