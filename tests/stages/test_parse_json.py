@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcp_ingest.stages.parse_json import _object, _shallow
 from tests.stages._apply import batch, one, stage
 
 
@@ -100,3 +103,39 @@ def test_any_text_is_parsed_kept_or_refused(tail: str) -> None:
     """Whatever follows a brace: one record or one dead letter, never an exception."""
     result = stage("parse_json").apply(batch([{"message": "{" + tail}]))
     assert len(result) + len(result.outcome.rejected) == 1
+
+
+def test_broken_lines_that_together_are_json_are_each_broken() -> None:
+    """No text is completed by its neighbour, whatever it leaves open."""
+    texts = ['{"a": [{}', '{"b": 1}]}, {"c": 2}', '{"a": 1', '"b": 2}', '{"d": 3}']
+    result = stage("parse_json").apply(batch([{"message": text} for text in texts]))
+    assert result.records == [{"message": '"b": 2}'}, {"d": 3}]
+    assert [letter.record["message"] for letter in result.outcome.rejected] == texts[:3]
+
+
+_SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+_VALUES = st.recursive(_SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=3), inner))
+_OBJECTS = st.dictionaries(st.text(max_size=3), _VALUES, max_size=5)
+
+
+@given(_OBJECTS, st.booleans(), st.data())
+def test_the_quick_way_never_says_something_else(value: object, ascii_only: bool, data: st.DataObject) -> None:
+    """Of JSON, also with a piece replaced by another, it takes what the careful way takes and makes the same."""
+    text = json.dumps(value, ensure_ascii=ascii_only)
+    place = data.draw(st.integers(0, len(text)))
+    piece = data.draw(st.text('0123456789.-+eE{}[]",: tfn\\u\n\ud800\x00', max_size=3))
+    for changed in (text, text[:place] + piece + text[place + len(piece) :]):
+        try:
+            parsed = _shallow(changed)
+        except ValueError:
+            continue
+        assert repr(parsed) == repr(_object(changed, "message"))
+
+
+def test_what_is_deep_but_allowed_is_taken_among_shallow_ones() -> None:
+    """Lines that the quick way refuses and the careful way takes stand where they stood."""
+    texts = ['{"a": 1}', '{"a":' * 50 + "1" + "}" * 50, '{"a": 18446744073709551615}', '{"a": NaN}']
+    result = stage("parse_json").apply(batch([{"message": text} for text in texts]))
+    assert [record["a"] for record in result.records][::2] == [1, 18446744073709551615]
+    assert result.records[3] == {"a": None}
+    assert orjson.dumps(result.records[1]).decode() == texts[1]
