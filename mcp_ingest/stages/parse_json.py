@@ -81,7 +81,7 @@ class ParseJson(Stage):
         return on_error(self, batch, errors)
 
     def _parse(self, records: list[Record], field: str, errors: dict[int, BaseException]) -> None:
-        """Each text by itself: a whole batch as one text takes a fifth longer, and no line could spoil another's."""
+        """Each text by itself: all of a batch as one text is slower, and a broken line could complete its neighbour."""
         plain_is_error = self.config.plain_text == "error"
         alone = self.config.keep_original is None and self.config.into is None
         for index, record in enumerate(records):
