@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import compress
+from itertools import accumulate, compress
 from typing import Any, NamedTuple
 
 from mcp_ingest.errors import IngestError
@@ -318,6 +318,19 @@ class Batch:
         self.origins, self.ends = rest.origins, rest.ends
         return taken
 
+    def split(self, mask: Sequence[bool]) -> tuple[Batch, Batch]:
+        """The events whose place in `mask` is true, and the others: new batches with outcomes of their own."""
+        chosen, others = self.copy(), self.copy()
+        chosen._compress(mask)
+        others._compress([not here for here in mask])
+        return chosen, others
+
+    def copy(self) -> Batch:
+        """The same columns in a batch with an outcome of its own."""
+        same = Batch(self.tags, self.times, self.records, self.positions, self.origins, self.ends)
+        same.serialised = self.serialised
+        return same
+
     @classmethod
     def merge(cls, batches: Iterable[Batch]) -> Batch:
         """One batch of all, in order; their outcomes move into its own, so that nothing is counted twice.
@@ -345,11 +358,8 @@ class Batch:
         return counts
 
     def _compress(self, mask: Sequence[object]) -> None:
-        ends, kept = [], 0
-        for _, start, end in self.runs():
-            kept += sum(map(bool, mask[start:end]))
-            ends.append(kept)
-        self.ends = ends
+        kept = [0, *accumulate(map(bool, mask))]
+        self.ends = [kept[end] for end in self.ends]
         for column in ("tags", "times", "records", "positions", "serialised"):
             values = getattr(self, column)
             if values is not None:

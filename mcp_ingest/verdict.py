@@ -10,10 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from mcp_ingest.codecs.segments import Segment
+
 
 @dataclass(slots=True)
 class Part:
-    """Events of one chunk, as columns; `chunk` names it for ever (spool uuid in hex, a dash, its number)."""
+    """Events of one chunk, as columns; `chunk` names it for ever (spool uuid in hex, a dash, its number).
+
+    `entries` are ids and lines as they are stored (`codecs/bulk.py`), where the part is all of the chunk; the columns
+    are made of them when they are looked at. None: there are only the columns.
+    """
 
     chunk: str
     ids: Sequence[str]
@@ -21,6 +27,7 @@ class Part:
     tags: Sequence[str]
     destinations: Sequence[str]
     lines: Sequence[bytes]
+    entries: Segment | None = None
 
 
 @dataclass(slots=True)

@@ -26,7 +26,7 @@ from mcp_ingest.context import SystemClock
 from mcp_ingest.event import Term, hashed_prefix, id_suffixes
 from mcp_ingest.metrics import COMMITS, Metrics
 from mcp_ingest.spool import Spool
-from mcp_ingest.spool.chunk import Stamp, decode, encode
+from mcp_ingest.spool.chunk import Stamp, decode, encode, stamped
 from mcp_ingest.spool.model import InputKey, Intake, NewChunk, OutputKey, Settlement, SpoolSettings
 
 OUTPUT = "elasticsearch"
@@ -70,11 +70,10 @@ def intake(texts: list[bytes]) -> Intake:
     """One chunk of these lines, with counters as the engine has them."""
     count = len(texts)
     prefix = hashed_prefix(os.urandom(8))
-    chunk = NewChunk(
+    chunk = NewChunk.of(
         "mcp",
         0,
         [prefix + suffix for suffix in id_suffixes(range(count))],
-        list(range(count)),
         ["mcp.router"] * count,
         texts,
         {OUTPUT: ["mcp-logs-2026.11.22"] * count},
@@ -174,10 +173,10 @@ def codec() -> None:
     for size in (1, 100, 1000):
         new = intake(lines(size)).chunks[0]
         stamp = Stamp(bytes(16), 1, 1)
-        body = encode(new, stamp)
-        alone(f"encode a chunk of {size}", lambda new=new, stamp=stamp: encode(new, stamp), size)  # type: ignore[misc]
+        body = encode(stamped(new, stamp), stamp.uuid)
+        alone(f"encode a chunk of {size}", lambda new=new, stamp=stamp: encode(stamped(new, stamp), stamp.uuid), size)  # type: ignore[misc]
         alone(f"decode a chunk of {size}", lambda body=body: decode(body, 1, {bytes(16)}), size)  # type: ignore[misc]
-        show(f"{'':40} {len(body) / size:8.0f} bytes an event of {sum(map(len, new.lines)) / size:.0f}")
+        show(f"{'':40} {len(body) / size:8.0f} bytes an event of {len(new.entries) / size:.0f}")
 
 
 async def main() -> None:

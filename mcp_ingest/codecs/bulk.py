@@ -51,6 +51,39 @@ def _head(destination: str) -> str:
     return '{"create":{"_index":' + orjson.dumps(destination).decode() + ',"_id":"'
 
 
+# --- events as they are stored -----------------------------------------------------------------------------
+
+#: What stands before and behind an id in an entry's first line: the destination is the request's, not the event's.
+ENTRY_HEAD, ENTRY_TAIL = b'{"create":{"_id":"', b'"}}\n'
+_ID_LENGTH = 28
+#: Bytes of an entry beside its line: the action, and two line ends.
+ENTRY_BYTES = len(ENTRY_HEAD) + _ID_LENGTH + len(ENTRY_TAIL) + 1
+
+
+def bulk_entries(ids: Sequence[str], lines: Sequence[bytes]) -> bytes:
+    """The body that creates each line under its id in the index that the request's path names.
+
+    ValueError when an id has not 28 characters.
+    """
+    if ids and set(map(len, ids)) != {_ID_LENGTH}:
+        raise ValueError(f"an id has not {_ID_LENGTH} characters")
+    return b"".join([
+        b"".join((ENTRY_HEAD, event_id.encode("ascii"), ENTRY_TAIL, line, b"\n"))
+        for event_id, line in zip(ids, lines, strict=True)
+    ])  # fmt: skip
+
+
+def entry_ids(entries: bytes) -> list[str]:
+    """The ids of such a body."""
+    start, end = len(ENTRY_HEAD), len(ENTRY_HEAD) + _ID_LENGTH
+    return [action[start:end].decode("ascii") for action in entries.split(b"\n")[:-1:2]]
+
+
+def entry_lines(entries: bytes) -> list[bytes]:
+    """The lines of such a body."""
+    return entries.split(b"\n")[1::2]
+
+
 # --- the answer --------------------------------------------------------------------------------------------
 
 

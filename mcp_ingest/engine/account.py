@@ -8,7 +8,7 @@ its id. Events of a pending row are recorded as they are settled.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mcp_ingest.event import Term
@@ -22,7 +22,7 @@ class Work:
 
     chunk: Chunk
     destination: str
-    indices: list[int]
+    indices: Sequence[int]
     attempt: int = 0
     repaired: dict[int, bytes] = field(default_factory=dict)  # lines that replace the chunk's, on the way out only
 
@@ -61,10 +61,16 @@ class Account:
 
     def fetched(self, chunk: Chunk) -> list[Work]:
         """A fresh chunk: its events for this output, one work for each destination."""
-        places: dict[str, list[int]] = {}
-        for index, place in enumerate(chunk.destinations[self.output]):
-            if place is not None:
-                places.setdefault(place, []).append(index)
+        column = chunk.destinations[self.output]
+        places: dict[str, Sequence[int]] = {}
+        if column.indices is None:
+            places = {place: range(len(column)) for place in column.values if place is not None}
+        else:
+            lists: dict[str, list[int]] = {place: [] for place in column.values if place is not None}
+            for index, place in enumerate(column):
+                if place is not None:
+                    lists[place].append(index)
+            places.update(lists)
         self.cursor = chunk.number
         count = sum(map(len, places.values()))
         if count:
@@ -89,9 +95,9 @@ class Account:
         for key in [key for key in self._rows if key[0] == number]:
             del self._rows[key]
 
-    def settled(self, work: Work, indices: Iterable[int], term: Term, reason: str = "") -> None:
+    def settled(self, work: Work, indices: Sequence[int], term: Term, reason: str = "") -> None:
         """These events are done with: delivered, duplicate, redirected."""
-        ledger, count = self._answered(work, list(indices))
+        ledger, count = self._answered(work, indices)
         if count:
             ledger[OutputKey(self.output, term, reason)] += count
 
@@ -105,14 +111,14 @@ class Account:
         opened = self._open.get(work.chunk.number)
         (self._letters if opened is None else opened.letters).append(letter)
 
-    def postponed(self, work: Work, indices: Iterable[int], why: str, *, resting: bool = False) -> None:
+    def postponed(self, work: Work, indices: Sequence[int], why: str, *, resting: bool = False) -> None:
         """These events were refused for now: the mark may pass them, a pending row holds them.
 
         `resting`: it alone does, until they are taken up; otherwise a work in memory goes on with them.
         """
         key = (work.chunk.number, work.destination)
         row = self._rows.get(key) or _Row(0, 0, 0, "")
-        bits = _bits(list(indices))
+        bits = _bits(indices)
         opened = self._open.get(key[0])
         if opened is not None:
             opened.unanswered -= (bits & ~row.owed).bit_count()
@@ -139,7 +145,7 @@ class Account:
         self._letters, self._ledger = [], Counter()
         return made
 
-    def _answered(self, work: Work, indices: list[int]) -> tuple[Ledger, int]:
+    def _answered(self, work: Work, indices: Sequence[int]) -> tuple[Ledger, int]:
         """Take the events out of what is owed; the counters to write into, and how many were owed."""
         key = (work.chunk.number, work.destination)
         row = self._rows.get(key)

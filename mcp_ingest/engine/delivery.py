@@ -14,7 +14,7 @@ import heapq
 import itertools
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mcp_ingest.component import Output
 from mcp_ingest.context import Clock
@@ -200,7 +200,7 @@ class Delivery:
     def _due(self, now: float) -> None:
         while self._delayed and self._delayed[0][0] <= now:
             work = heapq.heappop(self._delayed)[2]
-            self._delayed_bytes -= _chunk_size(work)
+            self._delayed_bytes -= work.chunk.line_bytes
             self._ready.append(work)
 
     def _holds_enough(self) -> bool:
@@ -236,7 +236,7 @@ class Delivery:
                     break
                 work = _part(work, work.indices[:fits])
             works.append(work)
-            size += _size(work)
+            size += _size(work, work.indices)
             count += len(work.indices)
         return works
 
@@ -336,7 +336,7 @@ class Delivery:
             self._account.postponed(again, indices, why)
             moment = now + pause(again.attempt, verdict.after)
             heapq.heappush(self._delayed, (moment, next(self._order), again))
-            self._delayed_bytes += _chunk_size(again)
+            self._delayed_bytes += again.chunk.line_bytes
             return
         if self._closed.get(work.destination, 0.0) <= now:
             self._log.warning("output %s: %s takes nothing for now: %s", self.name, work.destination, why)
@@ -394,11 +394,10 @@ class Delivery:
             destination=work.destination,
         )
 
-    def _observe(self, work: Work, indices: list[int]) -> None:
+    def _observe(self, work: Work, indices: Sequence[int]) -> None:
         age = max(0, self._clock.time_ns() - work.chunk.created) / 1e9
         self._metrics.histogram(INGEST_SECONDS, output=self.name).observe(age)
-        size = sum(len(work.chunk.lines[index]) for index in indices)
-        self._metrics.counter(DELIVERED_BYTES, output=self.name).inc(size)
+        self._metrics.counter(DELIVERED_BYTES, output=self.name).inc(_size(work, indices))
 
     async def _record(self) -> None:
         """Write the books down; on a failing disk again and again, nothing else is lost meanwhile."""
@@ -448,33 +447,40 @@ def _innermost(error: BaseException) -> BaseException:
 
 def _as_part(work: Work) -> Part:
     chunk, indices = work.chunk, work.indices
-    if len(indices) == len(chunk.ids) and not work.repaired:
-        return Part(chunk.name, chunk.ids, chunk.times, chunk.tags, [work.destination] * len(indices), chunk.lines)
+    places = [work.destination] * len(indices)
+    if _is_whole(work):
+        return Part(chunk.name, chunk.ids, chunk.times, chunk.tags, places, chunk.lines, chunk.entries)
     return Part(
         chunk.name,
         [chunk.ids[i] for i in indices],
         [chunk.times[i] for i in indices],
         [chunk.tags[i] for i in indices],
-        [work.destination] * len(indices),
+        places,
         [work.repaired.get(i, chunk.lines[i]) for i in indices],
     )
 
 
-def _part(work: Work, indices: list[int]) -> Work:
+def _is_whole(work: Work) -> bool:
+    """Whether the work has all of its chunk's events, as they are stored."""
+    return len(work.indices) == len(work.chunk.tags) and not work.repaired
+
+
+def _part(work: Work, indices: Sequence[int]) -> Work:
     return Work(work.chunk, work.destination, indices, work.attempt, work.repaired)
 
 
-def _chunk_size(work: Work) -> int:
-    return sum(map(len, work.chunk.lines))
-
-
-def _size(work: Work) -> int:
+def _size(work: Work, indices: Sequence[int]) -> int:
+    """Bytes of the lines of these events of the work."""
+    if len(indices) == len(work.chunk.tags):
+        return work.chunk.line_bytes
     lines = work.chunk.lines
-    return sum(len(lines[index]) for index in work.indices)
+    return sum([len(lines[index]) for index in indices])
 
 
 def _fitting(work: Work, room: int, events: int) -> int:
     """How many of the work's events fit into what is left of a request."""
+    if len(work.indices) <= events and _is_whole(work) and work.chunk.line_bytes <= room:
+        return len(work.indices)
     lines = work.chunk.lines
     for fitting, index in enumerate(work.indices[:events]):
         room -= len(lines[index])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from mcp_ingest.codecs.values import clean_value
 from mcp_ingest.component import Output
@@ -50,15 +50,18 @@ class IntakeMaker:
     def taken_before(self, chunks: Sequence[ChunkSlice]) -> set[int]:
         """The places of those forward chunks, or slices of them, that are committed already or stand here twice."""
         taken, here = set[int](), set[tuple[bytes, int]]()
-        seen, position = self._spool.seen, self._spool.position
         for place, chunk in enumerate(chunks):
             key = chunk[:2]
-            if key in here or seen(chunk.digest):
-                taken.add(place)
-            elif (done := position(_slice_key(chunk))) and chunk.start <= struct.unpack(">Q", done)[0]:
+            if key in here or self._is_committed(chunk):
                 taken.add(place)
             here.add(key)
         return taken
+
+    def _is_committed(self, chunk: ChunkSlice) -> bool:
+        if self._spool.seen(chunk.digest):
+            return True
+        done = self._spool.position(_slice_key(chunk))
+        return done is not None and chunk.start <= struct.unpack(">Q", done)[0]
 
     def deduplicate(self, name: str, batch: Batch, runs: Collection[int]) -> None:
         """Take these runs out of the batch, which counts them as received and deduplicated."""
@@ -126,31 +129,26 @@ class IntakeMaker:
             batch = _refuse_all(batch)
         else:
             batch = pipeline.run(batch)
-            lines, errors = finish(batch)
-            if errors:
-                lines = [line for index, line in enumerate(lines) if index not in errors]
-                batch.fail(errors, "serialise")
-            self._chunks(made.intake, pipeline, batch, lines)
-        for source, count in batch.counts().items():
-            ledger[InputKey(source, name, Term.ACCEPTED)] += count
+            for priority, part in _by_priority(batch):
+                self._chunk(made.intake, pipeline, priority, part)
+                if part is not batch:
+                    batch.outcome.take(part.outcome)
         for (source, term, reason), count in batch.outcome.removed.items():
             ledger[InputKey(source, name, term, reason)] += count
         self._letters(made.intake, name, pipeline, batch.outcome.rejected)
         made.effects += batch.outcome.effects
 
-    def _chunks(self, intake: Intake, pipeline: Pipeline, batch: Batch, lines: list[bytes]) -> None:
-        if not lines:
+    def _chunk(self, intake: Intake, pipeline: Pipeline, priority: int, batch: Batch) -> None:
+        entries, ledger = finish(batch), intake.ledger
+        for source, count in batch.counts().items():
+            ledger[InputKey(source, pipeline.name, Term.ACCEPTED)] += count
+        if not entries:
             return
-        ids = batch.ids()
-        places = {output: self._addresses(output, batch) for output in pipeline.outputs}
+        places: dict[str, list[str | None]] = {}
         for output in pipeline.outputs:
-            intake.ledger[OutputKey(output, Term.ASSIGNED)] += len(lines)
-        high = [record.get("log_level") in _HIGH_LEVELS for record in batch.records]
-        whole = NewChunk(pipeline.name, NORMAL, ids, batch.times, batch.tags, lines, places)
-        intake.chunks += [part for priority in (NORMAL, HIGH) if (part := _of_priority(whole, high, priority))]
-
-    def _addresses(self, output: str, batch: Batch) -> list[str | None]:
-        return [*self._outputs[output].address(batch)]
+            places[output] = [*self._outputs[output].address(batch)]
+            ledger[OutputKey(output, Term.ASSIGNED)] += len(batch)
+        intake.chunks.append(NewChunk(pipeline.name, priority, entries, batch.tags, places))
 
     def _letters(self, intake: Intake, name: str, pipeline: Pipeline | None, rejected: list[Rejected]) -> None:
         now = self._clock.time_ns()
@@ -181,22 +179,15 @@ def _texts(batch: Batch) -> set[str]:
     return tags
 
 
-def _of_priority(whole: NewChunk, high: list[bool], priority: int) -> NewChunk | None:
-    """The part of a chunk that has this priority; None if nothing has."""
-    wanted = [index for index, is_high in enumerate(high) if is_high == bool(priority)]
-    if not wanted:
-        return None
-    if len(wanted) == len(high):
-        return replace(whole, priority=priority)
-    return NewChunk(
-        whole.pipeline,
-        priority,
-        [whole.ids[i] for i in wanted],
-        [whole.times[i] for i in wanted],
-        [whole.tags[i] for i in wanted],
-        [whole.lines[i] for i in wanted],
-        {output: [places[i] for i in wanted] for output, places in whole.destinations.items()},
-    )
+def _by_priority(batch: Batch) -> list[tuple[int, Batch]]:
+    """The batch, or its two parts where events of both priorities are in it."""
+    high = [record.get("log_level") in _HIGH_LEVELS for record in batch.records]
+    if True not in high:
+        return [(NORMAL, batch)] if high else []
+    if False not in high:
+        return [(HIGH, batch)]
+    urgent, others = batch.split(high)
+    return [(NORMAL, others), (HIGH, urgent)]
 
 
 def _refuse_all(batch: Batch) -> Batch:

@@ -1,60 +1,99 @@
-"""The one serialisation: each event to a line of JSON, the same for all outputs.
+"""The one serialisation: each event to a line of JSON under its id, the same for all outputs.
 
 `@timestamp` and `tag` are the line's first keys. The event's time is a usable `timestamp`, else `@timestamp`, else
 the protocol's time, else the time of receipt; `timestamp` itself stays as it is.
+
+What comes out are the entries of a bulk request (`codecs/bulk.py`), which the spool keeps compressed and the
+Elasticsearch output sends as they are. Made a column at a time: 0.8 µs an event where line by line and a bulk body of
+the lines took 1.4 (floor 1.05).
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import orjson
+import re2
 
+from mcp_ingest.codecs.bulk import ENTRY_HEAD, ENTRY_TAIL
+from mcp_ingest.codecs.columns import Stamps, nanoseconds
 from mcp_ingest.codecs.values import clean
 from mcp_ingest.event import Batch, Record
 
-_START, _REST = b'{"@timestamp":"', (b"", b",")
+_HEAD, _TAIL = ENTRY_HEAD.decode(), ENTRY_TAIL.decode()
 _SECOND = 1_000_000_000
-#: Nanoseconds in the last digit of a fraction, by its number of digits.
-_FRACTION: list[int] = [10**power for power in range(9, -1, -1)]
+_FEW = 8  # events for which one look at all of them costs more than a look at each
+_STAMPS = re2.compile(r"(?:\d{4}-\d\d-\d\dT\d\d:[0-5]\d:[0-5]\d(?:\.\d{1,9})?Z\n)*")
 
 
-def finish(batch: Batch) -> tuple[list[bytes], dict[int, BaseException]]:
-    """The batch's lines, and the errors of events that no JSON can hold (their lines are empty).
+def finish(batch: Batch) -> bytes:
+    """The batch's entries, one behind the other. Events that no JSON can hold leave it as dead letters.
 
     `batch.times` become the events' own times: nanoseconds since 1970.
     """
-    lines: list[bytes] = []
+    bodies = [body[1:] for body in _bodies(batch)]
+    if not bodies:
+        return b""
+    stamps = _stamps(batch)
+    batch.times = cast(list[int], Stamps(stamps))  # nobody changes them any more
+    count = len(bodies)
+    heads = ["\n" + _HEAD, "", _TAIL + '{"@timestamp":"', "", "", "\0"] * count
+    heads[1::6] = batch.ids()
+    heads[3::6] = stamps
+    heads[4::6] = _tags(batch.tags, bodies)
+    entries = [b""] * (2 * count)
+    entries[0::2] = "".join(heads).encode().split(b"\0")[:-1]  # no part of a head holds a zero byte
+    entries[1::2] = bodies
+    return b"".join(entries)[1:] + b"\n"
+
+
+def _tags(tags: Sequence[str], bodies: list[bytes]) -> list[str]:
+    """What stands between the time and the record's own fields."""
+    texts = {tag: f'","tag":{orjson.dumps(tag).decode()},' for tag in set(tags)}
+    ends = [*map(texts.__getitem__, tags)] if len(texts) > 1 else [*texts.values()] * len(tags)
+    if b"}" in bodies:  # an empty record
+        ends = [end if body != b"}" else end[:-1] for end, body in zip(ends, bodies, strict=True)]
+    return ends
+
+
+# --- the records -------------------------------------------------------------------------------------------
+
+
+def _bodies(batch: Batch) -> list[bytes]:
+    """Each record's JSON without the two keys that the line begins with."""
+    records = batch.records
+    ours = [index for index, record in enumerate(records) if "@timestamp" in record or "tag" in record]
+    bodies = batch.serialised or _serialised(records)
+    missing = [index for index, body in enumerate(bodies) if not body]
     errors: dict[int, BaseException] = {}
-    times, tags, dumps = batch.times, batch.tags, orjson.dumps
-    heads: dict[str, bytes] = {}
-    for origin, start, end in batch.runs():
-        for index, record in enumerate(batch.records[start:end], start):
-            stamp: Any = record.get("timestamp")
-            time = _parsed(stamp) if stamp.__class__ is str else None
-            if time is None:
-                stamp, time = _time(record, times[index], origin.received)
-            times[index] = time
-            tag = tags[index]
-            head = heads.get(tag) or heads.setdefault(tag, b'","tag":' + dumps(tag))
-            if "@timestamp" in record or "tag" in record:
-                record = batch.records[index] = _without_ours(record, tag)
-            try:
-                body = dumps(record)
-            except TypeError:
-                body = _carefully(record, index, errors)
-            lines.append(b"".join((_START, stamp.encode(), head, _REST[len(body) > 2], body[1:])))
-    return lines, errors
+    for index in {*missing, *ours}:
+        record = _without_ours(records[index], batch.tags[index])
+        try:
+            bodies[index] = _carefully(record)
+        except Exception as error:  # a value that even cleaning leaves unserialisable is this event's own fault
+            errors[index] = error
+    if errors:
+        batch.serialised = bodies
+        bodies = batch.fail(errors, "serialise").serialised or []
+    return bodies
 
 
-def _carefully(record: Record, index: int, errors: dict[int, BaseException]) -> bytes:
+def _serialised(records: Sequence[Record]) -> list[bytes]:
+    """The JSON of each record; empty bytes for all of a batch in which one has none."""
     try:
+        return [*map(orjson.dumps, records)]
+    except TypeError:
+        return [b""] * len(records)
+
+
+def _carefully(record: Record) -> bytes:
+    try:
+        return orjson.dumps(record)
+    except TypeError:
         return orjson.dumps(clean(record)[0])
-    except Exception as error:  # a value that even cleaning leaves unserialisable is this event's own fault
-        errors[index] = error
-        return b"{}"
 
 
 def _without_ours(record: Record, tag: str) -> Record:
@@ -65,43 +104,47 @@ def _without_ours(record: Record, tag: str) -> Record:
     return rest
 
 
-def _time(record: Record, time: int, received: int) -> tuple[str, int]:
+# --- their times -------------------------------------------------------------------------------------------
+
+
+def _stamps(batch: Batch) -> list[str]:
+    """The event's own time of each, in the form that `normalize` writes."""
+    records = batch.records
+    stamps: list[Any] = [record.get("timestamp") for record in records]
+    if len(records) >= _FEW and _are_usable(stamps):
+        return stamps
+    for origin, start, end in batch.runs():
+        for index in range(start, end):
+            stamp = stamps[index]
+            if stamp.__class__ is not str or nanoseconds(stamp) is None:
+                stamps[index] = _other_time(records[index], batch.times[index], origin.received)
+    return stamps
+
+
+def _are_usable(stamps: list[str]) -> bool:
+    """Whether all are times in that form: their digits at one look, then each hour of them."""
+    try:
+        text = "\n".join(stamps) + "\n"
+    except TypeError:  # one is no text
+        return False
+    if not text.isascii() or _STAMPS.fullmatch(text.encode()) is None:
+        return False
+    hours = {stamp[:13] for stamp in stamps}
+    return all(nanoseconds(hour + ":00:00Z") is not None for hour in hours)
+
+
+def _other_time(record: Record, time: int, received: int) -> str:
     """The time of an event without a usable `timestamp`."""
     value = record.get("@timestamp")
-    if isinstance(value, str) and (found := _parsed(value)) is not None:
-        return value, found
-    time = time or received
-    return iso(time), time
-
-
-def _parsed(value: str) -> int | None:
-    """Nanoseconds of a time as `normalize` writes it (`2026-11-22T15:00:00.123456789Z`); None for other forms."""
-    length = len(value)
-    if not 20 <= length <= 30 or value[-1] != "Z":
-        return None
-    seconds = _second(value[:19])
-    if seconds is None or length == 20:
-        return seconds
-    fraction = value[20:-1]
-    if value[19] != "." or not (fraction.isascii() and fraction.isdigit()):
-        return None
-    return seconds + int(fraction) * _FRACTION[length - 21]
-
-
-@functools.lru_cache(4096)
-def _second(text: str) -> int | None:
-    """Nanoseconds of a whole second: one after the other, so that the cache answers nearly all."""
-    try:
-        moment = datetime.strptime(text + "+0000", "%Y-%m-%dT%H:%M:%S%z")
-    except ValueError:
-        return None
-    return int(moment.timestamp()) * _SECOND
+    if isinstance(value, str) and nanoseconds(value) is not None:
+        return value
+    return iso(time or received)
 
 
 def iso(time: int) -> str:
     """Nanoseconds since 1970 as ISO 8601 in UTC, without zeros at the end of the fraction."""
-    seconds, nanoseconds = divmod(time, _SECOND)
-    fraction = f".{nanoseconds:09d}".rstrip("0") if nanoseconds else ""
+    seconds, rest = divmod(time, _SECOND)
+    fraction = f".{rest:09d}".rstrip("0") if rest else ""
     return _text(seconds) + fraction + "Z"
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+from mcp_ingest.codecs.columns import Stamps
 from mcp_ingest.event import Batch, Record
 
 UNKNOWN, UNDATED = "unknown", "undated"
@@ -109,7 +110,8 @@ class Template:
             times = batch.times[start:end] if len(batch.origins) > 1 else batch.times
             if not times:
                 continue
-            first, last = in_time([min(times), max(times)], origin.received, self._span)
+            ends = times.span() if isinstance(times, Stamps) else (min(times), max(times))
+            first, last = in_time([*ends], origin.received, self._span)
             if first is not None and first == last:
                 names += [self._name(first, ())] * len(times)
             else:

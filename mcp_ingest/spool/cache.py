@@ -1,12 +1,17 @@
-"""The chunks committed last, in memory, so that an output that keeps up reads nothing back from the disk."""
+"""The chunks committed last, in memory, so that an output that keeps up reads nothing back from the disk.
+
+They are held as they are stored, compressed. Whoever asks gets a chunk of his own, with the same bytes: the columns
+that he looks at are not kept longer than he keeps the chunk.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mcp_ingest.spool.model import Chunk
-from mcp_ingest.spool.reader import line_bytes
 
 MAX_BYTES = 32 * 2**20
-_EVENT_OVERHEAD = 200  # an id, a time, two object headers, five places in lists
+_OVERHEAD = 2000  # of the objects of a chunk
 
 
 class RecentChunks:
@@ -17,15 +22,13 @@ class RecentChunks:
         self._last = floor
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._chunks: dict[int, tuple[Chunk, int, int]] = {}  # with bytes of lines, bytes in all
+        self._chunks: dict[int, Chunk] = {}
 
     def add(self, chunks: list[Chunk]) -> None:
         """These were committed, in the order of their numbers."""
         for chunk in chunks:
-            lines = line_bytes(chunk)
-            whole = lines + _EVENT_OVERHEAD * len(chunk.lines)
-            self._chunks[chunk.number] = (chunk, lines, whole)
-            self._bytes += whole
+            self._chunks[chunk.number] = chunk
+            self._bytes += _size(chunk)
             self._last = chunk.number
         while self._bytes > self._max_bytes:
             self.floor = next(iter(self._chunks))
@@ -38,23 +41,28 @@ class RecentChunks:
                 self._drop(number)
 
     def _drop(self, number: int) -> None:
-        self._bytes -= self._chunks.pop(number)[2]
+        self._bytes -= _size(self._chunks.pop(number))
 
     def get(self, number: int) -> Chunk | None:
         """The chunk if it is here."""
-        entry = self._chunks.get(number)
-        return entry[0] if entry else None
+        chunk = self._chunks.get(number)
+        return replace(chunk) if chunk else None
 
     def fresh(self, output: str, after: int, max_bytes: int) -> list[Chunk]:
         """The chunks behind `after` (not less than `floor`) that name the output."""
         found: list[Chunk] = []
         size = 0
         for number in range(after + 1, self._last + 1):
-            entry = self._chunks.get(number)
-            if entry is None or output not in entry[0].destinations:
+            chunk = self._chunks.get(number)
+            if chunk is None or output not in chunk.destinations:
                 continue
-            found.append(entry[0])
-            size += entry[1]
+            found.append(replace(chunk))
+            size += chunk.line_bytes
             if size >= max_bytes:
                 break
         return found
+
+
+def _size(chunk: Chunk) -> int:
+    """Bytes that it takes as it is stored."""
+    return len(chunk.entries.data) + _OVERHEAD

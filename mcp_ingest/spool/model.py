@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
+from mcp_ingest.codecs.bulk import ENTRY_BYTES, bulk_entries, entry_ids, entry_lines
+from mcp_ingest.codecs.columns import Coded, Late, nanoseconds
+from mcp_ingest.codecs.segments import Segment, inflate
 from mcp_ingest.component import ByteSize, Settings
 from mcp_ingest.event import Term
 
@@ -60,7 +64,7 @@ Ledger = Counter[InputKey | OutputKey | LetterKey]
 
 @dataclass(slots=True)
 class NewChunk:
-    """One route's events of one commit, as columns; `lines` are JSON without line ends.
+    """One route's events of one commit; `entries` are their ids and lines as `codecs/bulk.py` has them.
 
     `destinations` has an entry for each output that gets events of this chunk: a destination for each event,
     None for "not for this output".
@@ -68,11 +72,22 @@ class NewChunk:
 
     pipeline: str
     priority: int
-    ids: list[str]
-    times: list[int]
+    entries: bytes
     tags: list[str]
-    lines: list[bytes]
     destinations: dict[str, list[str | None]]
+
+    @classmethod
+    def of(
+        cls,
+        pipeline: str,
+        priority: int,
+        ids: Sequence[str],
+        tags: list[str],
+        lines: Sequence[bytes],
+        destinations: dict[str, list[str | None]],
+    ) -> NewChunk:
+        """The same from columns: ids of 28 characters, lines of JSON without line ends."""
+        return cls(pipeline, priority, bulk_entries(ids, lines), tags, destinations)
 
 
 @dataclass(slots=True)
@@ -107,18 +122,45 @@ class Intake:
 
 @dataclass(slots=True)
 class Chunk:
-    """A chunk as it is read for one output or for looking at: NewChunk's columns, its number and its name."""
+    """A chunk as it is read for one output or for looking at: columns, its number and its name.
+
+    `entries` are the ids and lines as they are stored; a column that is made of them is made when it is looked at.
+    `times` are those that the lines begin with, nanoseconds since 1970 (0: a line begins otherwise).
+    """
 
     number: int
     name: str  # spool uuid in hex, a dash, the number
     created: int  # time of the commit, nanoseconds since 1970
     pipeline: str
     priority: int
-    ids: list[str]
-    times: list[int]
-    tags: list[str]
-    lines: list[bytes]
-    destinations: dict[str, list[str | None]]
+    entries: Segment
+    tags: Coded[str]
+    destinations: dict[str, Coded[str | None]]
+    ids: Late[str] = field(init=False)
+    lines: Late[bytes] = field(init=False)
+    times: Late[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        count, entries = len(self.tags), self.entries  # not `self` in what follows: it would hold itself in memory
+        body = Late(1, lambda: [inflate(entries)])
+        lines = self.lines = Late(count, lambda: entry_lines(body[0]))
+        self.ids = Late(count, lambda: entry_ids(body[0]))
+        self.times = Late(count, lambda: [*map(_time_of, lines)])
+
+    @property
+    def line_bytes(self) -> int:
+        """Bytes of all lines, without line ends."""
+        return self.entries.length - ENTRY_BYTES * len(self.tags)
+
+
+_BEFORE_TIME = b'{"@timestamp":"'
+
+
+def _time_of(line: bytes) -> int:
+    if not line.startswith(_BEFORE_TIME):
+        return 0
+    start = len(_BEFORE_TIME)
+    return nanoseconds(line[start : line.find(b'"', start)].decode()) or 0
 
 
 @dataclass(slots=True)

@@ -37,7 +37,7 @@ class Reader:
                 damages.append(found)
             elif found is not None:
                 chunks.append(found)
-                size += line_bytes(found)
+                size += found.line_bytes
                 if size >= max_bytes:
                     break
         return chunks, damages
@@ -72,11 +72,6 @@ class Reader:
     def pending(self, name: str, output: int) -> list[Pending]:
         """What an output owes of chunks that its mark has passed."""
         return pending_of(self._connection, name, output)
-
-
-def line_bytes(chunk: Chunk) -> int:
-    """Bytes of all lines."""
-    return sum(map(len, chunk.lines))
 
 
 class SpoolReader:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
+from mcp_ingest.codecs.columns import Coded
 from mcp_ingest.event import Term
-from mcp_ingest.spool.chunk import Stamp, encode
-from mcp_ingest.spool.model import Chunk, Intake, NewChunk, OutputKey, Pending, Settlement
+from mcp_ingest.spool.chunk import Stamp, encode, stamped
+from mcp_ingest.spool.model import Chunk, Intake, OutputKey, Pending, Settlement
 from mcp_ingest.spool.rows import ADD_TO_LEDGER, INSERT_LETTER, bitmap, ledger_rows, letter_row
 from mcp_ingest.spool.seen import BLOCK, BLOCKS, DIGEST_BYTES, KEEP_NS, split
 from mcp_ingest.spool.truth import Changes, Truth, oldest_chunk, oldest_owed, used_bytes
@@ -68,12 +69,10 @@ class Writer:
             raise ValueError(f"the digest of a chunk id has not {DIGEST_BYTES} bytes")
         for new in intake.chunks:
             self._number += 1  # never used again, whatever becomes of this commit
-            stamp = Stamp(self._uuid, self._number, self._time_ns())
-            wanted = {name: len(column) - column.count(None) for name, column in new.destinations.items()}
-            if not all(wanted.values()):
-                new = replace(new, destinations={n: c for n, c in new.destinations.items() if wanted[n]})
-            owed = {self._ids[name]: events for name, events in wanted.items() if events}
-            prepared.chunks.append(PreparedChunk(_stamped(new, stamp), encode(new, stamp), owed))
+            chunk = stamped(new, Stamp(self._uuid, self._number, self._time_ns()))
+            chunk.destinations = {n: column for n, column in chunk.destinations.items() if [*column.values] != [None]}
+            owed = {self._ids[name]: _wanted(column) for name, column in chunk.destinations.items()}
+            prepared.chunks.append(PreparedChunk(chunk, encode(chunk, self._uuid), owed))
         return prepared
 
     def write(self, works: Sequence[Work]) -> Changes:
@@ -127,19 +126,11 @@ class Writer:
         return int(loose) // DIGEST_BYTES
 
 
-def _stamped(new: NewChunk, stamp: Stamp) -> Chunk:
-    return Chunk(
-        stamp.number,
-        stamp.name,
-        stamp.created,
-        new.pipeline,
-        new.priority,
-        new.ids,
-        new.times,
-        new.tags,
-        new.lines,
-        new.destinations,
-    )
+def _wanted(column: Coded[str | None]) -> int:
+    """How many events have a destination."""
+    if column.indices is None or None not in column.values:
+        return len(column)
+    return len(column) - [*column].count(None)
 
 
 def _pack_seen(connection: sqlite3.Connection, time_ns: int) -> int:
@@ -193,7 +184,7 @@ class _Transaction:
             if not each.owed:  # nobody wants it: a number, and no row
                 continue
             changes.chunks.append(each.chunk)
-            self._chunks.append((number, each.chunk.created, each.chunk.priority, len(each.chunk.lines), each.body))
+            self._chunks.append((number, each.chunk.created, each.chunk.priority, len(each.chunk.tags), each.body))
             for output, events in each.owed.items():
                 self._owed.append((number, output, events))
                 changes.held[output] += events

@@ -26,7 +26,7 @@ from mcp_ingest.spool.model import Intake, Settlement
 from mcp_ingest.spool.transaction import Damage, Prepared, Work, Writer
 from mcp_ingest.spool.truth import Changes
 
-GROUP_BYTES = 32 * 2**20  # of lines in one commit, so that its neighbours do not wait for seconds
+GROUP_BYTES = 32 * 2**20  # of entries in one commit, so that its neighbours do not wait for seconds
 GROUP_JOBS = 4096
 COMMIT_BYTES = 24 * 1024  # what a small commit writes beside its chunks: six pages
 VACUUM_PAGES = 1024
@@ -299,4 +299,4 @@ class Worker:
 def _bytes_of(job: Job) -> int:
     if not isinstance(job.work, Intake):
         return 0
-    return sum(sum(map(len, chunk.lines)) for chunk in job.work.chunks)
+    return sum(len(chunk.entries) for chunk in job.work.chunks)

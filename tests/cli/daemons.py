@@ -72,11 +72,10 @@ async def leave_a_spool(folder: Path) -> None:
     prefix = hashed_prefix(b"source")
     intake = Intake()
     intake.chunks.append(
-        NewChunk(
+        NewChunk.of(
             "mcp",
             NORMAL,
             [prefix + suffix for suffix in id_suffixes([0, 1])],
-            [1, 2],
             ["mcp", "mcp"],
             [b"{}", b"{}"],
             {"stdout": ["-", "-"]},

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_ingest.codecs.bulk import BulkError, all_created, bulk_body, bulk_error, bulk_items
+from mcp_ingest.codecs.bulk import (
+    ENTRY_BYTES,
+    BulkError,
+    all_created,
+    bulk_body,
+    bulk_entries,
+    bulk_error,
+    bulk_items,
+    entry_ids,
+    entry_lines,
+)
 from mcp_ingest.errors import DecodeError
 
 IDS = st.text("abcXYZ019-_", min_size=1, max_size=28)
@@ -105,3 +115,16 @@ def test_an_error_may_be_a_string_or_absent() -> None:
     assert bulk_error(b'{"error":"no handler found","status":400}') == BulkError("", "no handler found")
     assert bulk_error(b"<html>502</html>") == BulkError()
     assert bulk_error(b"[1]") == BulkError()
+
+
+def test_entries_give_back_what_they_were_made_of() -> None:
+    """Ids and lines, one after the other; an id of another length is refused."""
+    ids, lines = ["A" * 28, "B" * 28], [b'{"a":1}', b"{}"]
+    entries = bulk_entries(ids, lines)
+    assert entries.splitlines() == [b'{"create":{"_id":"%s"}}' % ids[0].encode(), lines[0],
+                                    b'{"create":{"_id":"%s"}}' % ids[1].encode(), lines[1]]  # fmt: skip
+    assert len(entries) == 2 * ENTRY_BYTES + sum(map(len, lines))
+    assert (entry_ids(entries), entry_lines(entries)) == (ids, lines)
+    assert (bulk_entries([], []), entry_ids(b""), entry_lines(b"")) == (b"", [], [])
+    with pytest.raises(ValueError, match="28"):
+        bulk_entries(["short"], [b"{}"])

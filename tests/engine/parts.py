@@ -75,7 +75,7 @@ def intake(*ids: str, output: str = "out", destination: str = "index", line: byt
     """An intake of one chunk with these events (ids are made 28 characters long)."""
     full = [event_id.ljust(28, "-") for event_id in ids]
     count = len(full)
-    chunk = NewChunk("p", 0, full, [1] * count, ["t"] * count, [line] * count, {output: [destination] * count})
+    chunk = NewChunk.of("p", 0, full, ["t"] * count, [line] * count, {output: [destination] * count})
     return Intake(chunks=[chunk], ledger=Counter({OutputKey(output, Term.ASSIGNED): count}))
 
 

@@ -8,6 +8,9 @@ from collections import Counter
 
 import pytest
 
+from mcp_ingest.codecs.bulk import bulk_entries
+from mcp_ingest.codecs.columns import Coded
+from mcp_ingest.codecs.segments import segment
 from mcp_ingest.engine.account import Account, Work
 from mcp_ingest.event import Term
 from mcp_ingest.spool.model import Chunk, DeadLetter, OutputKey, Settlement
@@ -15,10 +18,9 @@ from mcp_ingest.spool.model import Chunk, DeadLetter, OutputKey, Settlement
 
 def chunk(number: int, destinations: list[str | None]) -> Chunk:
     count = len(destinations)
-    ids = [f"{number}-{index}" for index in range(count)]
-    return Chunk(
-        number, f"spool-{number}", 0, "p", 0, ids, [0] * count, ["t"] * count, [b"{}"] * count, {"out": destinations}
-    )
+    entries = segment(bulk_entries([f"{number}-{index}".ljust(28, "-") for index in range(count)], [b"{}"] * count))
+    columns = Coded(["t"], count), {"out": Coded.of(destinations)}
+    return Chunk(number, f"spool-{number}", 0, "p", 0, entries, *columns)
 
 
 def letter() -> DeadLetter:

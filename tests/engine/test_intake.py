@@ -103,7 +103,8 @@ async def test_slices_of_a_chunk_record_how_far_it_got(tmp_path: Path) -> None:
     def slices() -> list[tuple[Batch, Progress]]:
         parts = [(0, False), (2, False), (4, True)]
         return [
-            (batch({"n": s}, {"n": s + 1}, start=s), Progress(chunks=[ChunkSlice(digest, s, last)])) for s, last in parts
+            (batch({"n": s}, {"n": s + 1}, start=s), Progress(chunks=[ChunkSlice(digest, s, last)]))
+            for s, last in parts
         ]
 
     async with spool_in(tmp_path) as spool, ingesting(spool) as ingest:

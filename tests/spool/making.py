@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -65,16 +66,20 @@ async def opened(
         await spool.close()
 
 
+def noise(size: int) -> bytes:
+    """Bytes for a line that no compression makes smaller."""
+    return os.urandom(size).replace(b"\n", b" ")
+
+
 def chunk(
     count: int = 3, outputs: tuple[str, ...] = ("elasticsearch",), first: int = 0, line: bytes | None = None
 ) -> NewChunk:
     """A chunk whose events are told apart by `first`."""
     numbers = range(first, first + count)
-    return NewChunk(
+    return NewChunk.of(
         pipeline="mcp",
         priority=NORMAL,
         ids=[PREFIX + suffix for suffix in id_suffixes(list(numbers))],
-        times=[1_700_000_000_000_000_000 + number for number in numbers],
         tags=["mcp.app"] * count,
         lines=[line or b'{"message":"event %d"}' % number for number in numbers],
         destinations={output: ["logs-2026.11.22"] * count for output in outputs},
@@ -85,9 +90,9 @@ def intake(*chunks: NewChunk, **positions: bytes | None) -> Intake:
     """An intake with these chunks, positions, and what the ledger has of it."""
     made = Intake(chunks=list(chunks), positions=dict(positions))
     for each in chunks:
-        made.ledger[InputKey("forward", "mcp", Term.ACCEPTED)] += len(each.lines)
+        made.ledger[InputKey("forward", "mcp", Term.ACCEPTED)] += len(each.tags)
         for output in each.destinations:
-            made.ledger[OutputKey(output, Term.ASSIGNED)] += len(each.lines)
+            made.ledger[OutputKey(output, Term.ASSIGNED)] += len(each.tags)
     return made
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mcp_ingest.spool.cache import RecentChunks
-from mcp_ingest.spool.chunk import Stamp, decode, encode
+from mcp_ingest.spool.chunk import Stamp, stamped
 from mcp_ingest.spool.model import Chunk
 from tests.spool.making import chunk
 
@@ -11,7 +11,7 @@ UUID = bytes(16)
 
 
 def numbered(number: int, *outputs: str) -> Chunk:
-    return decode(encode(chunk(2, outputs or ("a",)), Stamp(UUID, number, 1)), number, {UUID})
+    return stamped(chunk(2, outputs or ("a",)), Stamp(UUID, number, 1))
 
 
 def test_each_output_sees_its_chunks_in_order() -> None:
@@ -32,8 +32,20 @@ def test_a_read_is_bounded_and_has_one_at_least() -> None:
 
 def test_the_oldest_go_when_it_is_too_much() -> None:
     """Memory is bounded, and the floor says from where on everything is here."""
-    cache = RecentChunks(0, max_bytes=1500)
+    cache = RecentChunks(0, max_bytes=9000)
     cache.add([numbered(number) for number in range(1, 11)])
     assert cache.floor > 0
     assert cache.get(cache.floor) is None
     assert [each.number for each in cache.fresh("a", cache.floor, 10**6)] == list(range(cache.floor + 1, 11))
+
+
+def test_what_a_reader_made_of_a_chunk_is_not_kept() -> None:
+    """Columns that were looked at belong to the reader: the cache holds chunks as they are stored."""
+    cache = RecentChunks(0)
+    cache.add([numbered(1)])
+    first, second = cache.get(1), cache.get(1)
+    assert first is not None
+    assert second is not None
+    assert first is not second
+    assert first.lines == second.lines
+    assert first.lines.values is not second.lines.values

@@ -22,7 +22,7 @@ from mcp_ingest.event import Term
 from mcp_ingest.spool import Spool
 from mcp_ingest.spool.files import DATABASE
 from mcp_ingest.spool.model import OutputKey, Pending, Settlement
-from tests.spool.making import chunk, delivered, intake, opened
+from tests.spool.making import chunk, delivered, intake, noise, opened
 
 ES = "elasticsearch"
 ALL_REQUIRED = os.environ.get("MCP_TEST_REQUIRE") == "all"
@@ -134,7 +134,7 @@ async def test_a_settlement_of_a_chunk_in_quarantine_is_harmless(tmp_path: Path)
 _VICTIM = """
 import asyncio, sys
 from pathlib import Path
-from tests.spool.making import chunk, delivered, intake, new_spool
+from tests.spool.making import chunk, delivered, intake, new_spool  # XX
 
 async def main():
     spool = new_spool(Path(sys.argv[1]))
@@ -191,7 +191,7 @@ async def test_kill_9_in_the_middle_of_commits(tmp_path: Path) -> None:
 _ONE_COMMIT = """
 import asyncio, os, sys
 from pathlib import Path
-from tests.spool.making import chunk, intake, new_spool
+from tests.spool.making import chunk, intake, new_spool  # XX
 
 async def main():
     spool = new_spool(Path(sys.argv[1]))
@@ -240,7 +240,7 @@ def _sign(line: str) -> str:
 
 async def fill(spool: Spool) -> None:
     for _ in range(2000):
-        await spool.commit(intake(chunk(10, line=os.urandom(20_000))))
+        await spool.commit(intake(chunk(10, line=noise(20_000))))
 
 
 def take_the_rest(disk: Path) -> Path:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from mcp_ingest.codecs.bulk import entry_lines
 from mcp_ingest.errors import SpoolError
 from mcp_ingest.event import Term
 from mcp_ingest.metrics import COMMITS, Metrics
 from mcp_ingest.spool.model import Intake, OutputKey, Pending, Settlement
-from tests.spool.making import OUTPUTS, chunk, delivered, intake, letter, new_spool, opened
+from tests.spool.making import OUTPUTS, chunk, delivered, intake, letter, new_spool, noise, opened
 
 ES, ARCHIVE = "elasticsearch", "archive"
 BOTH = (ES, ARCHIVE)
@@ -37,7 +38,7 @@ async def test_a_chunk_comes_out_as_it_went_in(tmp_path: Path) -> None:
     async with opened(tmp_path) as spool:
         (after,) = await spool.fresh(ES, 0, 2**20)
         assert await spool.chunk(number) == after == before
-        assert after.lines == written.lines
+        assert after.lines == entry_lines(written.entries)
 
 
 async def test_an_output_gets_only_the_chunks_that_name_it(tmp_path: Path) -> None:
@@ -217,7 +218,7 @@ async def test_room_comes_back_when_something_is_settled(tmp_path: Path) -> None
     """Above the limit `room` waits, and the settlement that frees pages wakes it."""
     async with opened(tmp_path, max_bytes=400_000) as spool:
         while spool.has_room():
-            await spool.commit(intake(chunk(20, line=os.urandom(2000))))
+            await spool.commit(intake(chunk(20, line=noise(2000))))
         waiting = asyncio.ensure_future(spool.room())
         await asyncio.sleep(0.01)
         assert not waiting.done()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 
 from mcp_ingest.spool.files import DATABASE
 from mcp_ingest.spool.model import Settlement
-from tests.spool.making import chunk, intake, opened
+from tests.spool.making import chunk, intake, noise, opened
 
 ES = "elasticsearch"
 MIB = 2**20
@@ -22,7 +21,7 @@ async def test_the_log_does_not_grow_with_what_passes_through(tmp_path: Path) ->
     """Many times the log's bound goes through, and the log stays near its bound."""
     async with opened(tmp_path, ballast=4 * MIB) as spool:
         for _ in range(60):
-            (number,) = await spool.commit(intake(*(chunk(1, line=os.urandom(MIB // 2)) for _ in range(1))))
+            (number,) = await spool.commit(intake(*(chunk(1, line=noise(MIB // 2)) for _ in range(1))))
             await spool.settle(Settlement(ES, number))
         assert size(tmp_path / f"{DATABASE}-wal") < 8 * MIB
         assert spool.usage().wal_bytes == size(tmp_path / f"{DATABASE}-wal")
@@ -32,7 +31,7 @@ async def test_pages_are_given_back_after_a_backlog(tmp_path: Path) -> None:
     """A second of silence after a backlog was delivered, the file is small again."""
     async with opened(tmp_path, ballast=4 * MIB) as spool:
         for _ in range(24):
-            await spool.commit(intake(chunk(1, line=os.urandom(MIB))))
+            await spool.commit(intake(chunk(1, line=noise(MIB))))
         await spool.settle(Settlement(ES, 24))
         before = size(tmp_path / DATABASE)
         async with asyncio.timeout(10):

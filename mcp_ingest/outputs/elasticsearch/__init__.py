@@ -27,6 +27,7 @@ from msgspec import Meta
 
 from mcp_ingest.codecs.bulk import FILTER_PATH, bulk_body, bulk_error
 from mcp_ingest.codecs.compression import compress_gzip
+from mcp_ingest.codecs.segments import gzip_body
 from mcp_ingest.component import ByteSize, Duration, Example, Output, Settings
 from mcp_ingest.context import Context
 from mcp_ingest.errors import OutputError
@@ -35,7 +36,7 @@ from mcp_ingest.outputs.elasticsearch.address import addresser, index_pattern, t
 from mcp_ingest.outputs.elasticsearch.connection import Access, Answer, Connection
 from mcp_ingest.outputs.elasticsearch.template import Template, adapted, index_template
 from mcp_ingest.outputs.elasticsearch.verdicts import verdicts
-from mcp_ingest.verdict import Request, Verdicts
+from mcp_ingest.verdict import Part, Request, Verdicts
 
 DAILY_INDEX = "mcp-logs-{@timestamp:%Y.%m.%d}"
 #: Bodies below this many bytes fit one packet and are sent as they are.
@@ -162,26 +163,35 @@ class Elasticsearch(Output):
 
     async def write(self, request: Request) -> Verdicts:
         """One `_bulk` request; see `verdicts` for what its answer means."""
-        parts = request.parts
-        if len(parts) == 1:
-            columns = parts[0].destinations, parts[0].ids, parts[0].lines
-        else:
-            columns = (
-                [name for part in parts for name in part.destinations],
-                [event_id for part in parts for event_id in part.ids],
-                [line for part in parts for line in part.lines],
-            )
-        body = bulk_body(*columns)
-        headers = {"content-type": "application/x-ndjson"}
-        if self.config.compression and len(body) > _WORTH_COMPRESSING:
-            body = compress_gzip(body)
-            headers["content-encoding"] = "gzip"
-        answer = await self._connection.request("POST", self._bulk, body, headers)
+        target, body, headers = self._request(request.parts)
+        answer = await self._connection.request("POST", target, body, headers)
         if not isinstance(answer, Answer):
             return answer
         peer, login = self._access.peer, self._access.login
-        count = len(columns[1])
-        return verdicts(answer.status, answer.body, count, retry_after=answer.retry_after, peer=peer, login=login)
+        return verdicts(
+            answer.status, answer.body, request.count, retry_after=answer.retry_after, peer=peer, login=login
+        )
+
+    def _request(self, parts: list[Part]) -> tuple[str, bytes, dict[str, str]]:
+        """Path, body and headers: what is stored goes out as it is where all of it has one destination."""
+        headers = {"content-type": "application/x-ndjson"}
+        entries = [part.entries for part in parts if part.entries is not None]
+        places = {place for part in parts for place in set(part.destinations)}
+        if len(entries) == len(parts) and len(places) == 1 and self._pays(sum(each.length for each in entries)):
+            headers["content-encoding"] = "gzip"
+            return f"/{quote(places.pop(), safe='')}{self._bulk}", gzip_body(entries), headers
+        body = bulk_body(
+            [place for part in parts for place in part.destinations],
+            [event_id for part in parts for event_id in part.ids],
+            [line for part in parts for line in part.lines],
+        )
+        if self._pays(len(body)):
+            headers["content-encoding"] = "gzip"
+            body = compress_gzip(body)
+        return self._bulk, body, headers
+
+    def _pays(self, size: int) -> bool:
+        return bool(self.config.compression) and size > _WORTH_COMPRESSING
 
     async def close(self) -> None:
         """Close the connections."""

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 import msgspec
 import pytest
 
+from mcp_ingest.codecs.bulk import bulk_entries
+from mcp_ingest.codecs.segments import segment
 from mcp_ingest.context import Context
 from mcp_ingest.errors import OutputError
 from mcp_ingest.outputs.elasticsearch import Elasticsearch, ElasticsearchConfig
@@ -184,3 +186,41 @@ def test_the_examples_are_without_mistake() -> None:
     """What the docs show passes the check."""
     for example in Elasticsearch.EXAMPLES:
         assert msgspec.convert(example.config, ElasticsearchConfig).check() == []
+
+
+def stored(number: int, size: int, index: str = "index") -> Part:
+    """A part that is all of a chunk, as delivery makes it."""
+    ids = [f"{number}-{place}".ljust(28, "-") for place in range(size)]
+    lines = [b'{"n":%d,"text":"%s"}' % (place, b"x" * 50) for place in range(size)]
+    entries = segment(bulk_entries(ids, lines))
+    return Part(f"c-{number}", ids, [0] * size, ["t"] * size, [index] * size, lines, entries)
+
+
+async def test_what_is_stored_goes_out_as_it_is(output: Make) -> None:
+    """Whole chunks for one index: their segments, long and short ones, as one gzip body to that index's path."""
+    parts = [stored(0, 100, "logs-ü"), stored(1, 1, "logs-ü"), stored(2, 2, "logs-ü"), stored(3, 60, "logs-ü")]
+    async with peer(lambda head: http(200, created(163))) as server:
+        assert await output(server).write(Request(parts)) == AllDelivered()
+    head, body = server.asked[0]
+    assert head.startswith("POST /logs-%C3%BC/_bulk?filter_path=")
+    assert gzip.decompress(body) == b"".join(bulk_entries(part.ids, part.lines) for part in parts)
+
+
+async def test_what_has_several_destinations_is_built_anew(output: Make) -> None:
+    """Chunks for two indices, a chunk of which only a part is sent, and no compression: each action names its index."""
+    half = stored(2, 40)
+    half.entries = None
+    requests = [
+        ({}, [stored(0, 40), stored(1, 40, "other")]),
+        ({}, [stored(0, 40), half]),
+        ({"compression": False}, [stored(0, 40), stored(1, 40)]),
+    ]
+    for settings, parts in requests:
+        async with peer(lambda head: http(200, created(80))) as server:
+            assert await output(server, **settings).write(Request(parts)) == AllDelivered()
+        head, body = server.asked[0]
+        assert head.startswith("POST /_bulk?filter_path=")
+        text = body if settings else gzip.decompress(body)
+        actions = [json.loads(line)["create"] for line in text.splitlines()[::2]]
+        assert [action["_index"] for action in actions] == [name for part in parts for name in part.destinations]
+        assert [action["_id"] for action in actions] == [event_id for part in parts for event_id in part.ids]
