@@ -5,24 +5,39 @@ fails closed: what it cannot look into (nested too deep, a type that JSON has no
 
 Few events hold something to mask, so a batch is serialised and searched once for all rules' triggers
 (`masking_rules`); only the events in which one was found, and in those only the fields, meet the rules themselves.
+What was serialised for it is handed on, so that it need not be made again.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import orjson
 
 from mcp_ingest.errors import ConfigError, StageError
-from mcp_ingest.masking_rules import PACKS, Rule, any_of, compiled, custom_rule, mask_packed, placeholder, set_of
+from mcp_ingest.masking_rules import (
+    PACKS,
+    Match,
+    Rule,
+    Span,
+    any_of,
+    compiled,
+    custom_rule,
+    each_match,
+    mask_packed,
+    matcher,
+    placeholder,
+    set_of,
+)
 
 DEAD_LETTER_PACKS = ("pci", "secrets")
 MAX_DEPTH = 100  # orjson writes 254, but a walk takes three frames a level of Python's 1,000
 
-_NEWLINE = orjson.Fragment(b"\n")  # orjson writes no newline of its own: it stands between events only
 _CACHED_KEYS = 10_000
 _MASKED = compiled(r"\[REDACTED:[a-z0-9_:]+\]")
 
@@ -32,11 +47,15 @@ Counts = dict[str, int]  # a plain one: a Counter costs a microsecond to make
 
 @dataclass(slots=True)
 class Masked:
-    """What masking a batch came to: new records by index, values masked by rule, failures by index."""
+    """What masking a batch came to: new records by index, values masked by rule, failures by index.
+
+    `lines` is the JSON of each record that stays as it is, empty bytes for the others; None if none was made.
+    """
 
     records: dict[int, Record] = field(default_factory=dict)
-    counts: Counter[str] = field(default_factory=Counter)
+    counts: Counts = field(default_factory=dict)
     errors: dict[int, Exception] = field(default_factory=dict)
+    lines: list[bytes] | None = None
 
 
 class Masker:
@@ -64,12 +83,12 @@ class Masker:
         self._by_trigger = set_of(triggers)
         kinds = {rule.in_json for rule in self._rules}
         escapes = [r"\\"] if "unescaped" in kinds else []  # such an event is looked at, whatever it holds
-        self._in_json = any_of([*triggers, *escapes]) if triggers and "never" not in kinds else None
+        self._in_json = matcher(any_of([*triggers, *escapes])) if triggers and "never" not in kinds else None
 
     def mask_records(self, records: Sequence[Record]) -> Masked:
         """Mask a whole batch; a record that cannot be looked into is an error, its neighbours are masked."""
         result = Masked()
-        for index, fields in self._doubtful(records).items():
+        for index, fields in self._doubtful(records, result).items():
             counts: Counts = {}
             try:
                 record = self._mask_map(records[index], "", 0, counts, fields)
@@ -79,7 +98,10 @@ class Masker:
             if counts:
                 result.records[index] = record
                 for rule, count in counts.items():
-                    result.counts[rule] += count
+                    result.counts[rule] = result.counts.get(rule, 0) + count
+        if result.lines is not None:
+            for index in (*result.records, *result.errors):
+                result.lines[index] = b""
         return result
 
     def mask_record(self, record: Record) -> tuple[Record, Counter[str]]:
@@ -100,51 +122,41 @@ class Masker:
 
     # --- which events are worth a look ----------------------------------------------------------------------
 
-    def _doubtful(self, records: Sequence[Record]) -> dict[int, set[str] | None]:
+    def _doubtful(self, records: Sequence[Record], result: Masked) -> dict[int, list[str] | None]:
         """The records in which a rule may find something, with the fields that are worth a look (None: all)."""
-        indices, unreadable = self._suspects(records)
-        result: dict[int, set[str] | None] = dict.fromkeys(unreadable)
-        owners = [(index, name) for index in indices for name in records[index]]
-        fields, unreadable = self._suspects([{name: records[index][name]} for index, name in owners])
-        for index, name in (owners[place] for place in (*fields, *unreadable)):
-            names = result.setdefault(index, set())
-            if names is not None:
-                names.add(name)
-        return result
-
-    def _suspects(self, records: Sequence[Any]) -> tuple[Sequence[int], Sequence[int]]:
-        """The indices of what a trigger matches (all that a rule can find is there), and of what is no JSON."""
         if self._in_text is None:
-            return (), ()
+            return {}
         if self._in_json is None:
-            return (), range(len(records))
-        lines = [_NEWLINE] * (2 * len(records))
-        lines[::2] = records
-        try:
-            serialised = orjson.dumps(lines)
-        except TypeError:
-            if len(records) == 1:
-                return (), (0,)
-            middle = len(records) // 2
-            matched, unreadable = self._suspects(records[:middle])
-            others = self._suspects(records[middle:])
-            return [*matched, *(middle + i for i in others[0])], [*unreadable, *(middle + i for i in others[1])]
-        return _lines_with(self._in_json.finditer(serialised), serialised), ()
+            return dict.fromkeys(range(len(records)))
+        result.lines = _lines(records)
+        places = _places(self._in_json, result.lines)
+        doubtful = {i: None if spans is None else _fields_at(records[i], spans) for i, spans in places.items()}
+        if b"" in result.lines:
+            doubtful.update((index, None) for index, line in enumerate(result.lines) if not line)
+        return doubtful
 
     # --- the walk: whatever is unchanged is returned as the same object -----------------------------------------
 
-    def _mask_map(self, record: Record, path: str, depth: int, counts: Counts, only: set[str] | None = None) -> Record:
+    def _mask_map(
+        self, record: Record, path: str, depth: int, counts: Counts, only: Iterable[str] | None = None
+    ) -> Record:
         if depth > MAX_DEPTH:
             raise StageError(f"nested deeper than {MAX_DEPTH} levels: it cannot be masked")
-        changed: dict[str, tuple[str, Any]] = {}
-        for key, value in record.items():
-            if (only is not None and key not in only) or self._is_exempt(path, key):
+        keys: dict[str, str] = {}
+        values: Record = {}
+        for key in record if only is None else only:
+            if self._is_exempt(path, key):
                 continue
+            value = record[key]
             new_key = self._mask_key(key, counts)
             new_value = self._mask_field(key, value, f"{path}{key}." if self._has_paths else "", depth, counts)
-            if new_key is not key or new_value is not value:
-                changed[key] = (new_key, new_value)
-        return _replaced(record, changed) if changed else record
+            if new_key is not key:
+                keys[key] = new_key
+            if new_value is not value:
+                values[key] = new_value
+        if keys:
+            return _renamed({**record, **values}, keys)
+        return {**record, **values} if values else record
 
     def _is_exempt(self, path: str, key: str) -> bool:
         return bool(self._exempt) and (key in self._exempt or (self._has_paths and f"{path}{key}" in self._exempt))
@@ -207,11 +219,8 @@ class Masker:
     def _mask_number(self, value: float, counts: Counts) -> Any:
         for rule, as_text in self._numeric:
             text = as_text(value)
-            if text is not None:
-                masked, count = rule.apply(text)
-                if count:
-                    counts[rule.name] = counts.get(rule.name, 0) + count
-                    return masked.decode("utf-8", "replace")
+            if text is not None and (masked := _applied(rule, text, counts)) is not text:
+                return masked.decode("utf-8", "replace")
         return value
 
     def _mask_string(self, text: str, counts: Counts) -> str:
@@ -220,18 +229,25 @@ class Masker:
         return text if masked is data else masked.decode("utf-8", "replace")
 
     def _mask_raw(self, data: bytes, counts: Counts) -> bytes:
-        if self._keyed and not _is_utf8(data):
+        if _is_utf8(data):
+            return self._mask_utf8(data, counts)
+        if self._keyed:
             data, count = mask_packed(data)
             if count:
                 counts["secret"] = counts.get("secret", 0) + count
-        return self._mask_utf8(data, counts)
+        for rule in self._rules:  # all of them: what is no UTF-8 can hide a trigger
+            data = _applied(rule, data, counts)
+        return data
 
     def _mask_utf8(self, data: bytes, counts: Counts) -> bytes:
-        for index in self._which(data):
-            rule = self._rules[index]
-            data, count = rule.apply(data)
-            if count:
-                counts[rule.name] = counts.get(rule.name, 0) + count
+        waiting = self._which(data)
+        while waiting:
+            before = data
+            data = _applied(self._rules[waiting[0]], data, counts)
+            waiting = waiting[1:]
+            if waiting and data is not before:  # to ask again is cheaper than a rule that finds nothing any more
+                left = self._which(data)
+                waiting = [index for index in waiting if index in left]
         return data
 
     def _which(self, data: bytes) -> Sequence[int]:
@@ -258,20 +274,54 @@ def _all_rules(packs: Iterable[str], rules: Iterable[tuple[str, str, str | None]
     return [*found, *(rule for name, pack in PACKS.items() if name in wanted for rule in pack(keep_last_four))]
 
 
-def _lines_with(matches: Iterable[Any], serialised: bytes) -> list[int]:
-    """The numbers of the lines that hold a match, each once; a match over several lines counts for all of them."""
-    found: list[int] = []
-    line = position = 0
-    for match in matches:
-        start, end = match.span()
-        line += serialised.count(b"\n", position, start)
-        if not found or found[-1] != line:
-            found.append(line)
-        if (more := serialised.count(b"\n", start, end)) > 0:
-            found.extend(range(line + 1, line + more + 1))
-            line += more
-        position = end
-    return found
+def _lines(records: Sequence[Record]) -> list[bytes]:
+    """Each record's JSON, empty bytes for what is none: one call of orjson after the other within C."""
+    lines: list[bytes] = []
+    rest = map(orjson.dumps, records)
+    while len(lines) < len(records):
+        try:
+            lines.extend(rest)
+        except TypeError:  # the lines before it are there already
+            lines.append(b"")
+    return lines
+
+
+def _places(match: Match, lines: Sequence[bytes]) -> dict[int, list[Span] | None]:
+    """Where in which lines something matches; None for lines that share a match with another one."""
+    places: dict[int, list[Span] | None] = {}
+    ends: list[int] = []
+    for ((start, end),) in each_match(match, b"\n".join(lines)):  # orjson writes no newline of its own
+        ends = ends or list(accumulate([len(line) + 1 for line in lines]))
+        index = bisect_right(ends, start)
+        if end > ends[index]:
+            places.update(dict.fromkeys(range(index, bisect_right(ends, end - 1) + 1)))
+            continue
+        before = ends[index - 1] if index else 0
+        spans = places.setdefault(index, [])
+        if spans is not None:
+            spans.append((start - before, end - before))
+    return places
+
+
+def _fields_at(record: Record, spans: Sequence[Span]) -> list[str]:
+    """The fields that these places in the record's JSON touch, each from its key to the comma behind its value."""
+    touched, end, last = [], 1, spans[-1][1]
+    for name, value in record.items():
+        start, end = end, end + len(orjson.dumps(name)) + len(orjson.dumps(value)) + 2
+        for first, behind in spans:
+            if first < end and behind > start:
+                touched.append(name)
+                break
+        if end >= last:
+            break
+    return touched
+
+
+def _applied(rule: Rule, data: bytes, counts: Counts) -> bytes:
+    masked, count = rule.apply(data)
+    if count:
+        counts[rule.name] = counts.get(rule.name, 0) + count
+    return masked
 
 
 def _is_utf8(data: bytes) -> bool:
@@ -289,14 +339,14 @@ def _is_harmless(value: Any) -> bool:
     return value is None or isinstance(value, bool) or (isinstance(value, dict | list | tuple | bytes) and not value)
 
 
-def _replaced(record: Record, changed: dict[str, tuple[str, Any]]) -> Record:
-    """The record with these fields changed, in the same order; keys that became equal are numbered."""
+def _renamed(record: Record, names: dict[str, str]) -> Record:
+    """The record with these fields renamed, in the same order; names that became equal are numbered."""
     result: Record = {}
     for old, value in record.items():
-        key, new = changed.get(old, (old, value))
-        name, number = key, 1
+        key = name = names.get(old, old)
+        number = 1
         while name in result:
             number += 1
             name = f"{key}#{number}"
-        result[name] = new
+        result[name] = value
     return result

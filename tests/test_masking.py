@@ -4,9 +4,11 @@ import copy
 import re
 from collections import Counter
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import msgpack
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -182,8 +184,27 @@ def test_custom_rules_in_a_batch() -> None:
             assert (index in batch.records) == bool(counts)
 
 
+def test_a_rule_that_matches_over_the_end_of_a_line() -> None:
+    """A user's rule whose match takes in several events of the batch's JSON has all of them looked at."""
+    masker = Masker([], [("own", r"4[^5]+", None)])
+    records: list[dict[str, Any]] = [
+        {"a": "1", "b": "x"},
+        {"a": "94 x"},
+        {"a": 1, "b": "47"},
+        {"a": "54 y", "b": 4},
+        {"c": 1},
+    ]
+    result = masker.mask_records(records)
+    mark = "[REDACTED:own]"
+    assert result.records == {1: {"a": f"9{mark}"}, 2: {"a": 1, "b": mark}, 3: {"a": f"5{mark}", "b": 4}}
+    for index, record in enumerate(records):
+        assert result.records.get(index, record) == masker.mask_record(record)[0]
+
+
 def test_bytes_that_are_no_utf8() -> None:
     """Undecodable bytes are masked where something is found, and otherwise left as they are."""
+    assert MASKER.mask_bytes(b"4111111111111111\xff") == b"[REDACTED:card]\xff"
+    assert MASKER.mask_bytes(b"\xff4111111111111111") == b"\xff[REDACTED:card]"
     assert MASKER.mask_bytes(b"\xff\xfe 4111 1111 1111 1111 \xff") == b"\xff\xfe [REDACTED:card] \xff"
     assert MASKER.mask_bytes(b"\x00\xff") == b"\x00\xff"
 
@@ -237,6 +258,19 @@ def check(records: list[dict[str, Any]]) -> None:
         assert repr(result.records.get(index, records[index])) == repr(record)
         assert (index in result.records) == bool(counts)
     assert result.counts == sum((counts for _, counts in expected), start=Counter())
+    assert result.lines is not None
+    for index, line in enumerate(result.lines):
+        assert line == (
+            b"" if index in result.records or not _is_json(records[index]) else orjson.dumps(records[index])
+        )
+
+
+def _is_json(record: dict[str, Any]) -> bool:
+    try:
+        orjson.dumps(record)
+    except TypeError:
+        return False
+    return True
 
 
 def test_the_batch_search_knows_every_neighbour() -> None:
@@ -247,6 +281,8 @@ def test_the_batch_search_knows_every_neighbour() -> None:
     texts += [f"password{a}{b}=x" for a in [*_PIECES, *control] for b in ("", " ", '"', "\t")]
     check([{"a": text} for text in texts])
     check([{text: 1} for text in texts])
+    check([{"a": first, second: third} for first in _PIECES for second, third in (*pairwise(_PIECES), (CARD, CARD))])
+    check([{"a": first, "b": second} for first in (int(CARD), [float(CARD)], CARD) for second in (*_PIECES, 6.3e16)])
 
 
 @settings(max_examples=200, deadline=None)

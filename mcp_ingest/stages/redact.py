@@ -11,14 +11,14 @@ Put it behind the stages that take texts apart, so that it sees their fields. It
 Words like "token: expired" in a message lose the second word.
 
 Guarantees: what it cannot look into becomes a dead letter, never stored as it is; dead letters are masked by the same
-rules without exemptions. Cost: one search of the serialised batch; only events in which something was found are
-looked at closely. A rule of your own with an anchor (`^`, `$`) makes it look at every event closely.
+rules without exemptions. Cost: one search of the serialised batch, whose JSON is kept for the outputs; only events in
+which something was found are looked at closely. A rule of your own with an anchor (`^`, `$`) makes it look at every
+event closely.
 Metrics: `mcp_ingest_redactions_total{stage, rule}`, counted after the commit.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -72,6 +72,7 @@ class Redact(Stage):
                 problems += error.problems
             return problems
 
+    keeps_serialised = True
     EXAMPLES = (
         Example(
             "Secrets in texts, in fields named like secrets, in numbers and keys, at every depth",
@@ -110,6 +111,7 @@ class Redact(Stage):
     def apply(self, batch: Batch) -> Batch:
         """The batch with what was found masked; events that cannot be looked into meet `on_error`."""
         masked = self._masker.mask_records(batch.records)
+        batch.serialised = masked.lines
         for index, record in masked.records.items():
             batch.records[index] = record
         if masked.counts:
@@ -120,7 +122,7 @@ class Redact(Stage):
         """The record with what was found masked, exempt fields too."""
         return self._strict.mask_record(record)[0]
 
-    def _count(self, counts: Counter[str]) -> None:
+    def _count(self, counts: dict[str, int]) -> None:
         for rule, count in counts.items():
             self.context.metrics.counter(REDACTIONS, stage=self.context.name, rule=rule).inc(count)
 
