@@ -291,7 +291,7 @@ _CARD_DIGITS = "|".join(
 # character before it stands as \u00XX in JSON.
 _CARD_TRIGGER = (
     rf"(?:^\.?|[^0-9.]|[^0-9]\.|\\u00[01][0-9a-f]\.?)(?:{_CARD_DIGITS})(?:[^0-9]|\z)"
-    r"|[:,\[]-?[0-9](?:\.[0-9]+)?e1[5-8][,}\]]"  # a large float
+    r"|[:,\[]-?[0-9](?:\.[0-9]+)?e\+?1[5-8][,}\]]"  # a large float; orjson 3.13 writes the plus, 3.10 does not
 )
 _RUNS = matcher(compiled(rf"[0-9](?:{_SEPARATOR}{{0,2}}[0-9]){{12,}}"))
 _DIGITS = re.compile(rb"[0-9]+")  # so simple that the standard library is as safe, and faster to call

@@ -282,6 +282,7 @@ def test_the_batch_search_knows_every_neighbour() -> None:
     check([{"a": text} for text in texts])
     check([{text: 1} for text in texts])
     check([{"a": first, second: third} for first in _PIECES for second, third in (*pairwise(_PIECES), (CARD, CARD))])
+    check([{"a": value} for value in (3.962148555758157e16, -3.962148555758157e16, [6.3e16, 6.3e16], 4e18)])
     check([{"a": first, "b": second} for first in (int(CARD), [float(CARD)], CARD) for second in (*_PIECES, 6.3e16)])
 
 
