@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import operator
 import os
 import struct
 from bisect import bisect_right
@@ -322,7 +323,7 @@ class Batch:
         """The events whose place in `mask` is true, and the others: new batches with outcomes of their own."""
         chosen, others = self.copy(), self.copy()
         chosen._compress(mask)
-        others._compress([not here for here in mask])
+        others._compress([*map(operator.not_, mask)])
         return chosen, others
 
     def copy(self) -> Batch:
@@ -352,18 +353,24 @@ class Batch:
 
     def counts(self) -> Counter[str]:
         """How many events of each input are in the batch."""
+        inputs = {origin.input for origin in self.origins}
+        if len(inputs) == 1:
+            return Counter({inputs.pop(): len(self.records)})
         counts: Counter[str] = Counter()
         for origin, start, end in self.runs():
             counts[origin.input] += end - start
         return counts
 
     def _compress(self, mask: Sequence[object]) -> None:
-        kept = [0, *accumulate(map(bool, mask))]
-        self.ends = [kept[end] for end in self.ends]
         for column in ("tags", "times", "records", "positions", "serialised"):
             values = getattr(self, column)
             if values is not None:
                 setattr(self, column, list(compress(values, mask)))
+        if len(self.ends) == 1:
+            self.ends = [len(self.records)]
+        else:
+            kept = [0, *accumulate(map(bool, mask))]
+            self.ends = [kept[end] for end in self.ends]
 
 
 class Event:

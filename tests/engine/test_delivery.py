@@ -480,3 +480,58 @@ async def test_a_cancellation_that_meets_a_fault_is_one(tmp_path: Path) -> None:
         task = asyncio.ensure_future(delivery.run())
         await asyncio.wait([task], timeout=5)
         assert task.cancelled()
+
+
+class _Slow(Scripted):
+    """Answers when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_answer = asyncio.Event()
+
+    async def write(self, request: Request) -> Verdicts:
+        self.requests.append(request.count)
+        await self.may_answer.wait()
+        self.store(request)
+        return AllDelivered()
+
+
+async def test_what_is_small_waits_for_the_answer_under_way(tmp_path: Path) -> None:
+    """While a request is under way small commits gather; with its answer they go out as one."""
+    output = _Slow()
+    async with spool_in(tmp_path) as spool, delivering(spool, output):
+        await spool.commit(intake("first"))
+        await until(lambda: output.requests == [1])
+        for number in range(20):
+            await spool.commit(intake(f"e{number}"))
+        assert output.requests == [1]
+        output.may_answer.set()
+        await until(lambda: _drained(spool))
+        assert output.requests == [1, 20]
+
+
+async def test_what_is_small_does_not_wait_long(tmp_path: Path) -> None:
+    """An answer that is late holds up nothing else: what waits goes out beside it after a moment."""
+    output = _Slow()
+    async with spool_in(tmp_path) as spool, delivering(spool, output):
+        await spool.commit(intake("first"))
+        await until(lambda: output.requests == [1])
+        await spool.commit(intake("second"))
+        await until(lambda: output.requests == [1, 1], seconds=5)
+        output.may_answer.set()
+        await until(lambda: _drained(spool))
+
+
+async def test_what_is_large_goes_out_beside_others(tmp_path: Path) -> None:
+    """A request that is large enough does not wait for the one under way."""
+    output = _Slow()
+    output.max_request_bytes = 800
+    async with spool_in(tmp_path) as spool, delivering(spool, output):
+        await spool.commit(intake("first"))
+        await until(lambda: output.requests == [1])
+        began = asyncio.get_running_loop().time()
+        await spool.commit(intake("large", line=b'{"n":"%s"}' % (b"x" * 100)))
+        await until(lambda: len(output.requests) == 2)
+        assert asyncio.get_running_loop().time() - began < module.PATIENCE
+        output.may_answer.set()
+        await until(lambda: _drained(spool))
