@@ -9,6 +9,7 @@ from perf.report import Results
 
 _COLOURS = ("#1f6f8b", "#d98f39", "#7a6a99", "#5f8f4e")
 _SIZE = (9.0, 5.0)
+_WIDE = 30  # from the least to the most
 
 
 def draw(results: Results, folder: Path) -> list[str]:
@@ -40,6 +41,7 @@ def _bars(results: Results, figure: str, title: str, path: Path) -> bool:
     _target_marks(axes, results, figure, names)
     axes.set_yticks([row + 0.4 - height / 2 for row in range(len(names))], names)
     axes.invert_yaxis()
+    _scale(axes, results, figure)
     axes.set_title(title, loc="left", fontsize=11)
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
@@ -47,6 +49,13 @@ def _bars(results: Results, figure: str, title: str, path: Path) -> bool:
     shape.savefig(path, dpi=120)
     pyplot.close(shape)
     return True
+
+
+def _scale(axes: Any, results: Results, figure: str) -> None:
+    """Logarithmic where one scenario or program would leave nothing to be seen of the others."""
+    values = [figures[figure] for made in results.runs.values() for figures in made if figures.get(figure)]
+    if max(values) > _WIDE * min(values):
+        axes.set_xscale("log")
 
 
 def _one_program(

@@ -118,8 +118,9 @@ def _targets(results: Results) -> list[str]:
         figure = CATALOGUE[target.figure]
         shown = f"{spread_text(target.figure, spread)} {figure.unit}".strip()
         verdict = "met" if target.met(spread.median) else "**not met**"
-        rows.append([scenario.name, figure.title, bound(target), shown, verdict])
-    return _table(["scenario", "figure", "target", "measured", ""], rows)
+        peers = "; ".join(f"{name}: {value}" for name, value in scenario.peers.items())
+        rows.append([scenario.name, figure.title, bound(target), shown, verdict, peers])
+    return _table(["scenario", "figure", "target", "measured", "", "peers, measured elsewhere without fsync"], rows)
 
 
 def bound(target: Target) -> str:

@@ -111,6 +111,8 @@ class Scenario:
     beside: str | None = None
     #: One scenario for each stage of `stages`, that stage alone, and one without any, which they stand beside.
     one_by_one: bool = False
+    #: What the peers showed in it elsewhere, beside a floor of their own, for whom they are not installed.
+    peers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     #: More runs than these teach nothing.
     most_runs: int | None = None
     #: Given by the file's name.

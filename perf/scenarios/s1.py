@@ -7,4 +7,5 @@ SCENARIO = Scenario(
     load=Forward(),
     output="blackhole",
     targets=[Target("floors", at_most=1.5)],
+    peers={"Fluentd 1.19.3": "3.9 floors", "Fluent Bit 5.1.1": "0.57"},
 )

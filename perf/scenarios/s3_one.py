@@ -7,4 +7,5 @@ SCENARIO = Scenario(
     load=Forward(mode="message", chunk=1, connections=4, events=200_000),
     stages="perf/pipelines/s3.yaml",
     targets=[Target("floors", at_most=6.5)],
+    peers={"Fluentd 1.19.3": "180 floors", "Fluent Bit 5.1.1": "17.5"},
 )

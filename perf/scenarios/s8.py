@@ -6,4 +6,6 @@ alone, in one process and much more exactly.
 
 from perf.scenario import Forward, Scenario
 
-SCENARIO = Scenario(title="forward → spool → bulk", load=Forward(), stages="pipelines/mcp.yaml", one_by_one=True)
+SCENARIO = Scenario(
+    title="forward → spool → bulk", load=Forward(events=200_000), stages="pipelines/mcp.yaml", one_by_one=True
+)

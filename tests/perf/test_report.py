@@ -12,7 +12,13 @@ from perf.report import Results
 from perf.scenario import Forward, Scenario, Target
 from tests.integration.servers import missing
 
-S2 = Scenario(title="forward → bulk", load=Forward(), targets=[Target("floors", at_most=3.0)], name="S2")
+S2 = Scenario(
+    title="forward → bulk",
+    load=Forward(),
+    targets=[Target("floors", at_most=3.0)],
+    peers={"Fluentd": "21 floors"},
+    name="S2",
+)
 S6 = Scenario(
     title="drain", load=Forward(), backlog=True, beside="S2", targets=[Target("drain_share", at_least=0.8)], name="S6"
 )
@@ -38,7 +44,7 @@ def test_a_figure_is_the_median_with_its_range() -> None:
 def test_targets_are_met_or_not() -> None:
     """A target is held against the median of our own runs."""
     page = report.markdown(_results())
-    assert "| S2 | CPU | at most 3.00 floors | 2.50 (2.00 to 4.00) floors | met |" in page
+    assert "| S2 | CPU | at most 3.00 floors | 2.50 (2.00 to 4.00) floors | met | Fluentd: 21 floors |" in page
     assert "| at least 0.80 | 0.70 | **not met** |" in page
 
 
