@@ -47,8 +47,7 @@ class Budget:
 
     async def take(self, count: int) -> None:
         """Reserve `count` bytes; give them back with `give`."""
-        if not self._waiting and self._fits(count):
-            self.used += count
+        if self.take_now(count):
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((count, future))
@@ -62,6 +61,13 @@ class Budget:
                     self._waiting.remove((count, future))
                 self._wake()
             raise
+
+    def take_now(self, count: int) -> bool:
+        """Reserve `count` bytes if that needs no waiting; whether it did."""
+        if self._waiting or not self._fits(count):
+            return False
+        self.used += count
+        return True
 
     def give(self, count: int) -> None:
         """Give back what `take` reserved."""

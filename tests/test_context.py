@@ -72,3 +72,17 @@ async def test_giving_back_between_a_cancellation_and_its_arrival() -> None:
     assert first.cancelled()
     assert second.done()
     assert budget.used == 60
+
+
+async def test_taking_now_never_waits_and_never_overtakes() -> None:
+    """It says no where there is no room, and while somebody waits."""
+    budget = Budget(10)
+    assert budget.take_now(6)
+    assert not budget.take_now(6)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(budget.take(6))
+        await asyncio.sleep(0)
+        assert not budget.take_now(1)
+        budget.give(6)
+    assert budget.used == 6
+    assert budget.take_now(4)

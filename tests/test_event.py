@@ -12,6 +12,7 @@ from mcp_ingest.errors import StageError
 from mcp_ingest.event import (
     Batch,
     Origin,
+    Rejected,
     Term,
     describe,
     hashed_prefix,
@@ -133,3 +134,21 @@ def test_a_batch_is_split_in_two() -> None:
     assert [others.origin(index).input for index in range(3)] == ["a", "b", "b"]
     assert chosen.ids() + others.ids() == [batch.ids()[place] for place in (1, 2, 0, 3, 4)]
     assert chosen.outcome is not others.outcome
+
+
+def test_runs_are_taken_out_with_what_was_rejected_of_them() -> None:
+    """Equal origins are told apart, empty runs go along, and the bytes are divided by the events."""
+    batch = _batch([2, 0, 3, 1])
+    batch.origins = [Origin("in", "p", number) for number in (1, 2, 1, 3)]
+    batch.size = 60
+    for number in range(4):
+        batch.reject(Rejected("t", 0, number, 9, batch.origins[number], "why"))
+    records = batch.records
+    taken = batch.take_runs({1, 2})
+    assert (taken.ends, batch.ends) == ([0, 3], [2, 3])
+    assert (taken.records, batch.records) == (records[2:5], records[:2] + records[5:])
+    assert [len(column) for column in (taken.tags, taken.times, taken.positions)] == [3, 3, 3]
+    assert [[each.record for each in part.outcome.rejected] for part in (taken, batch)] == [[1, 2], [0, 3]]
+    assert (taken.size, batch.size) == (30, 30)
+    assert len(batch.take_runs({0, 1})) == 3
+    assert len(batch) == batch.size == 0

@@ -10,8 +10,7 @@ in_forward and out_forward, Fluent Bit's in_forward and out_forward.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from typing import Any, Literal
 
@@ -28,6 +27,8 @@ from mcp_ingest.errors import DecodeError, TooLargeError
 MAX_FRAME_BYTES = 256 * 2**20
 MAX_OPTION_BYTES = 2**20
 MAX_TAG_BYTES = 64 * 1024
+HEADER_BYTES = 5  # of an array of up to 2**32 - 1
+_PLACE_BYTES = range(32 * 1024, 16 * 2**20)  # of a packed frame still to come, for it to get a place of its own
 _HANDED_OVER = 2**20  # from this size on a frame's bytes are not copied: the buffer is handed over and replaced
 
 
@@ -39,8 +40,7 @@ class Mode(Enum):
     PACKED = "packed"
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(msgspec.Struct, frozen=True):
     """What a frame's option map says, as far as it is known; `chunk` in the bytes that the ack must repeat."""
 
     chunk: bytes | None = None
@@ -53,12 +53,12 @@ class Option:
 NO_OPTION = Option()
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(msgspec.Struct, frozen=True):
     """A tag and its entries, still packed: one behind the other, without an array around them.
 
     `count` is how many they are where the frame says so reliably (not in PACKED); `length` is the whole
-    frame's in bytes.
+    frame's in bytes. `roomy` is, where it was read to a place of its own, the payload behind `HEADER_BYTES` that may
+    be written over: an array header goes there, and the entries need not be copied to be decoded.
     """
 
     tag: str
@@ -67,6 +67,7 @@ class Frame:
     option: Option
     count: int | None
     length: int
+    roomy: memoryview | None = None
 
 
 _Found = Frame | Literal["heartbeat"] | None
@@ -85,7 +86,8 @@ class Decoder:
         self.needed = 0
         self.is_json = False
         self._buffer = bytearray()
-        self._unfinished: _Unfinished | None = None
+        self._fed = 0
+        self._unfinished: _Unfinished | _Placed | None = None
         self._lengths: deque[int] = deque()  # of the complete values at the buffer's beginning, found in one pass
         self._json: JsonFrames | None = None
         self._begun = False
@@ -93,30 +95,74 @@ class Decoder:
     @property
     def buffered(self) -> int:
         """Bytes held of a frame that is not complete."""
-        return len(self._buffer)
+        placed = self._unfinished
+        return len(self._buffer) + (placed.filled if isinstance(placed, _Placed) else 0)
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """Take what was read."""
         self._buffer += data
+        self._fed = len(data)
         if not self._begun and data:
             self._begun = True
             self.is_json = data[:1] in (b"{", b"[")
             self._json = JsonFrames() if self.is_json else None
 
+    def place(self) -> memoryview | None:
+        """Where the rest of a large packed frame's body is to be read to, then `filled` told; None: `feed` it."""
+        frame = self._unfinished
+        if isinstance(frame, _Unfinished) and (frame.body_end or 0) - len(self._buffer) in _PLACE_BYTES:
+            frame = self._unfinished = _Placed(frame, self._buffer)
+            self._buffer = bytearray()
+        return memoryview(frame.bytes)[frame.filled :] if isinstance(frame, _Placed) and frame.missing else None
+
+    def filled(self, count: int) -> None:
+        """So many bytes were read to the `place`."""
+        assert isinstance(self._unfinished, _Placed)
+        self._unfinished.filled += count
+
+    def complete(self) -> tuple[Mode, int, int] | None:
+        """The mode of the first whole frame that is held, how many values are whole, and their length; None: none.
+
+        What is held of a frame that had only begun is looked at again, once what came is as much.
+        """
+        if self._json or isinstance(self._unfinished, _Placed) or 2 * self._fed < len(self._buffer):
+            return None
+        if self._unfinished and (self._unfinished.body_end or 0) > len(self._buffer):
+            return None
+        try:
+            head = _read_head(self._buffer)
+        except DecodeError:  # a heartbeat, or what the careful way refuses
+            return None
+        if head is None or (head.body_end or 0) > len(self._buffer):
+            return None
+        self._unfinished = None
+        self._lengths = value_lengths(self._buffer)
+        return (head.mode, len(self._lengths), sum(self._lengths)) if self._lengths else None
+
+    def peek(self, length: int) -> bytes:
+        """The first bytes that are held, behind the header of an array of the values that they are."""
+        with memoryview(self._buffer) as view:
+            return b"".join((b"\xdd", len(self._lengths).to_bytes(4, "big"), view[:length]))
+
+    def drop(self, length: int) -> None:
+        """Forget the first bytes: they were frames, and are taken."""
+        del self._buffer[:length]
+        self._lengths.clear()
+
     def __iter__(self) -> Iterator[Frame]:
         if self._unfinished is None and self._json is None and len(self._buffer) <= _HANDED_OVER:
-            self._lengths = value_lengths(self._buffer)
-        while self._buffer:
+            self._lengths = self._lengths or value_lengths(self._buffer)
+        while self.buffered:
             found = self._next_json(self._json) if self._json else self._next()
             if found is None:
-                self._check(max(self.needed, len(self._buffer)))
+                self._check(max(self.needed, self.buffered))
                 return
             if isinstance(found, Frame):
                 yield found
 
     def _next(self) -> _Found:
         known = self._lengths.popleft() if self._lengths else None
-        if self._buffer[0] == 0xC0:
+        if self._unfinished is None and self._buffer[0] == 0xC0:
             del self._buffer[0]
             return "heartbeat"
         frame = self._unfinished = self._unfinished or _read_head(self._buffer)
@@ -127,16 +173,24 @@ class Decoder:
         if end is None:
             self.needed = frame.body_end or 0
             return None
-        self._check(end)
+        self._check(end + (len(frame.bytes) if isinstance(frame, _Placed) else 0))
         self._unfinished, self.needed = None, 0
-        return self._cut(frame, end)
+        return self._cut_placed(frame, end) if isinstance(frame, _Placed) else self._cut(frame, end)
+
+    def _cut_placed(self, placed: _Placed, end: int) -> Frame:
+        option = _read_option(unpack(self._buffer[:end])) if end else NO_OPTION
+        del self._buffer[:end]
+        whole, body = memoryview(placed.bytes), placed.frame.body
+        roomy = whole[body - HEADER_BYTES :] if body >= HEADER_BYTES else None
+        return Frame(placed.frame.tag, Mode.PACKED, whole[body:].toreadonly(), option, None, len(whole) + end, roomy)
 
     def _cut(self, frame: _Unfinished, end: int) -> _Found:
         buffer, body_end = self._buffer, frame.body_end or end
         option = _read_option(unpack(buffer[body_end:end])) if body_end < end else NO_OPTION
         payload: bytes | memoryview
         if end < _HANDED_OVER:
-            payload = bytes(buffer[frame.body : body_end])
+            with memoryview(buffer) as view:
+                payload = bytes(view[frame.body : body_end])
             del buffer[:end]
         else:
             self._buffer = buffer[end:]
@@ -171,7 +225,7 @@ class Decoder:
 class _Unfinished:
     """A frame whose beginning is read: where its entries start, and where they end as soon as that is known."""
 
-    __slots__ = ("_extent", "_has_option", "body", "body_end", "count", "mode", "tag")
+    __slots__ = ("_extent", "body", "body_end", "count", "has_option", "mode", "tag")
 
     def __init__(self, tag: str, mode: Mode, body: int, body_end: int | None, count: int | None, option: bool) -> None:
         self.tag = tag
@@ -179,22 +233,19 @@ class _Unfinished:
         self.body = body
         self.body_end = body_end
         self.count = count
-        self._has_option = option
+        self.has_option = option
         self._extent: Extent | None = None
 
     def find(self, buffer: bytearray, known: int | None) -> int | None:
         """The frame's end; None until the buffer has it; `known` where it was found before."""
         if self.body_end is None:
-            self.body_end = self._find_body_end(buffer) if known is None or self._has_option else known
+            self.body_end = self._find_body_end(buffer) if known is None or self.has_option else known
         if self.body_end is None or len(buffer) < self.body_end:
             return None
-        if not self._has_option:
+        if not self.has_option:
             return self.body_end
         self._extent = self._extent or Extent(self.body_end, 1)
-        end = self._extent.find(buffer)
-        if (end or len(buffer)) - self.body_end > MAX_OPTION_BYTES:
-            raise DecodeError(f"an option of more than {MAX_OPTION_BYTES} bytes")
-        return end
+        return _option_end(self._extent, buffer, self.body_end)
 
     def _find_body_end(self, buffer: bytearray) -> int | None:
         inside = 2 if self.mode is Mode.MESSAGE else self.count or 0
@@ -203,6 +254,38 @@ class _Unfinished:
         if end is not None:
             self._extent = None
         return end
+
+
+class _Placed:
+    """A packed frame whose body is read to a place of its own; its option follows in the decoder's buffer."""
+
+    __slots__ = ("_extent", "body_end", "bytes", "filled", "frame")
+
+    def __init__(self, frame: _Unfinished, begun: bytearray) -> None:
+        self.frame = frame
+        self.body_end = frame.body_end
+        self.bytes = bytearray(frame.body_end or 0)
+        self.bytes[: len(begun)] = begun
+        self.filled = len(begun)
+        self._extent = Extent(0, 1)
+
+    @property
+    def missing(self) -> int:
+        """Bytes of the body that are still to come."""
+        return len(self.bytes) - self.filled
+
+    def find(self, buffer: bytearray, known: int | None) -> int | None:
+        """The end of the option in the buffer; None until all is there."""
+        if self.missing or not self.frame.has_option:
+            return None if self.missing else 0
+        return _option_end(self._extent, buffer, 0)
+
+
+def _option_end(extent: Extent, buffer: bytearray, start: int) -> int | None:
+    end = extent.find(buffer)
+    if (end or len(buffer)) - start > MAX_OPTION_BYTES:
+        raise DecodeError(f"an option of more than {MAX_OPTION_BYTES} bytes")
+    return end
 
 
 _Kind = Literal["array", "raw", "other"]
@@ -364,6 +447,14 @@ def encode_ack(chunk: bytes, *, as_json: bool = False) -> bytes:
     if as_json:
         return orjson.dumps({"ack": chunk.decode("utf-8", "replace")})
     return b"\x81\xa3ack" + _str(chunk)
+
+
+def encode_acks(chunks: Sequence[bytes]) -> bytes:
+    """The answers to frames with these chunk ids, one behind the other, in MessagePack."""
+    if len(lengths := set(map(len, chunks))) == 1:
+        header = encode_ack(chunks[0])[: -lengths.pop() or None]
+        return header + header.join(chunks)
+    return b"".join(map(encode_ack, chunks))
 
 
 def decode_ack(data: bytes) -> bytes | None:

@@ -23,7 +23,7 @@ from msgspec.msgpack import Ext
 
 from mcp_ingest.codecs import values
 from mcp_ingest.codecs.compression import decompressed_pieces, sniff
-from mcp_ingest.codecs.forward import MAX_FRAME_BYTES, Frame
+from mcp_ingest.codecs.forward import HEADER_BYTES, MAX_FRAME_BYTES, Frame
 from mcp_ingest.codecs.messagepack import unpack, value_ends
 from mcp_ingest.errors import DecodeError
 
@@ -40,13 +40,16 @@ _Finite = Annotated[float, Meta(ge=-1.7976931348623157e308, le=1.797693134862315
 _Json: Any = str | int | _Finite | bool | None
 for _ in range(6):
     _Json = str | int | _Finite | bool | None | list[_Json] | dict[str, _Json]
-_ENTRY = tuple[Any, dict[str, _Json] | str]
-_MANY = msgspec.msgpack.Decoder(list[_ENTRY])
+EntryRecord = dict[str, _Json]
+_ENTRY = tuple[Any, EntryRecord | str]
 _ONE = msgspec.msgpack.Decoder(_ENTRY)
-_REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 Record = dict[str, Any]
 Pair = tuple[Any, Any]  # time as it was packed, record
+
+#: Decodes entries behind an array header, and what it raises where it cannot.
+MANY: msgspec.msgpack.Decoder[list[Pair]] = msgspec.msgpack.Decoder(list[_ENTRY])
+REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,7 @@ class _Part:
     last: bool
     ends: list[int] | None = None
     rest: bytes | bytearray = b""
+    roomy: memoryview | None = None  # see `Frame`
 
 
 def _pieces(frame: Frame, slice_bytes: int, max_bytes: int) -> Iterator[bytes | memoryview]:
@@ -126,7 +130,8 @@ def _parts(frame: Frame, slice_bytes: int, slice_events: int, max_bytes: int) ->
     first, second = next(pieces, b""), next(pieces, None)
     hint = frame.option.size if frame.count is None else frame.count
     if second is None and 0 < hint <= min(slice_events, len(first)):
-        yield _Part(first, hint, True)
+        roomy = frame.roomy if isinstance(first, memoryview) else None  # bytes are decompressed ones
+        yield _Part(first, hint, True, roomy=roomy)
         return
     held, wanted = bytearray(first), slice_bytes
     while second is not None:
@@ -161,11 +166,14 @@ def _fast(part: _Part) -> list[Pair] | None:
     """All entries at once, behind an array header; None where something asks for the careful way."""
     if not part.count or len(part.data) > MAX_ENTRY_BYTES:
         return None
+    header = b"\xdd" + part.count.to_bytes(HEADER_BYTES - 1, "big")
     try:
-        pairs: list[Pair] = _MANY.decode(b"".join((b"\xdd", part.count.to_bytes(4, "big"), part.data)))
-    except _REFUSED:
+        if part.roomy is not None:
+            part.roomy[:HEADER_BYTES] = header
+            return MANY.decode(part.roomy)
+        return MANY.decode(b"".join((header, part.data)))
+    except REFUSED:
         return None
-    return pairs
 
 
 class _Decoding:
@@ -212,7 +220,7 @@ class _Decoding:
         records = [pair[1] for pair in pairs]
         if self._group is not None or self._metadata or not set(map(type, records)) <= {dict}:
             return False
-        times = _times([pair[0] for pair in pairs])
+        times = times_of([pair[0] for pair in pairs])
         if times is None:
             return False
         entries.times, entries.records = times, records
@@ -265,7 +273,7 @@ def _careful_pair(raw: bytes | memoryview, entries: Entries) -> Pair:
         return None, _Bad(bytes(raw[:KEPT_BYTES]), f"an entry of {len(raw)} bytes, the limit is {MAX_ENTRY_BYTES}")
     try:
         pair: Pair = _ONE.decode(raw)
-    except _REFUSED:
+    except REFUSED:
         return _slow(raw, entries)
     return pair
 
@@ -296,7 +304,7 @@ def _invalid(index: int, when: Any, record: Any, error: DecodeError) -> Invalid:
 # --- times -------------------------------------------------------------------------------------------------
 
 
-def _times(times: list[Any]) -> list[int] | None:
+def times_of(times: list[Any]) -> list[int] | None:
     """Nanoseconds of times that are all EventTime or all integers; None where one must be looked at alone."""
     kinds = set(map(type, times))
     if kinds == {Ext}:

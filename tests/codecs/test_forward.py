@@ -20,6 +20,7 @@ from mcp_ingest.codecs.forward import (
     Option,
     decode_ack,
     encode_ack,
+    encode_acks,
     encode_forward,
     encode_message,
     encode_packed,
@@ -253,6 +254,50 @@ def test_large_frames_come_whole() -> None:
         assert all(bytes(f.payload) == packed for f in frames if f.tag == "big")
 
 
+@pytest.mark.parametrize("option", [True, False])
+@pytest.mark.parametrize("step", [7_001, 65_536, 10**7])
+def test_a_large_body_is_read_to_its_place(option: bool, step: int) -> None:
+    """What says how long it is gets a place of its own; the frame, those around it and the limit are as ever."""
+    packed = pack_entries((TIME, {"message": "x" * 100, "n": n}) for n in range(1000))
+    small = next(iter(BYTES))
+    large = encode_packed("big", packed, chunk=CHUNK, size=1000) if option else _without_option(packed)
+    stream = (small + large + b"\xc0" + large + small) * 2
+    decoder, frames, at, placed = Decoder(), list[Frame](), 0, 0
+    while at < len(stream):
+        place = decoder.place()
+        if place is None:
+            decoder.feed(stream[at : at + step])
+            at += step
+        else:
+            piece = stream[at : at + min(step, len(place))]
+            place[: len(piece)] = piece
+            decoder.filled(len(piece))
+            at, placed = at + len(piece), placed + len(piece)
+        frames += decoder
+        assert decoder.buffered <= 2 * len(large) or step == 10**7
+    assert decoder.buffered == decoder.needed == 0
+    assert [frame.tag for frame in frames] == ["app.x", "big", "big", "app.x"] * 2
+    big = [frame for frame in frames if frame.tag == "big"]
+    assert all(bytes(frame.payload) == packed and frame.length == len(large) for frame in big)
+    assert {frame.option for frame in big} == {Option(CHUNK, 1000) if option else Option()}
+    roomy = [frame.roomy for frame in big if frame.roomy is not None]
+    assert all(bytes(room[5:]) == packed for room in roomy)
+    assert bool(roomy) == bool(placed) == (step < 10**7)
+
+
+def _without_option(packed: bytes) -> bytes:
+    return b"\x92\xa3big\xc6" + len(packed).to_bytes(4, "big") + packed
+
+
+def test_a_huge_frame_gets_no_place_at_once() -> None:
+    """What a peer only announces takes no memory."""
+    decoder = Decoder(2**30)
+    decoder.feed(b"\x93\xa1a\xc6\x10\x00\x00\x00" + bytes(100))
+    assert list(decoder) == []
+    assert decoder.needed > 2**28
+    assert decoder.place() is None
+
+
 def test_deep_nesting_ends_where_it_ends() -> None:
     """A record of 2000 levels, more than C can pass over, does not hide the frame behind it."""
     deep = b"\x93\xa1a\x01\x81\xa1k" + b"\x91" * 2000 + b"\x01"
@@ -328,6 +373,13 @@ def test_what_is_encoded_is_decoded(chunk: bytes, count: int, compressed: Any) -
     assert frames[1].count == frames[2].option.size == count
     assert frames[2].option.compressed == compressed
     assert frames[3].payload == packed
+
+
+@given(st.lists(st.binary(max_size=40), max_size=9), st.integers(0, 9))
+def test_many_acks_are_each_one_behind_the_other(chunks: list[bytes], same: int) -> None:
+    """Whatever their lengths are."""
+    for each in (chunks, chunks[:1] * same):
+        assert encode_acks(each) == b"".join(map(encode_ack, each))
 
 
 @given(st.binary(max_size=300))

@@ -156,6 +156,112 @@ async def test_one_read_is_one_batch() -> None:
         writer.close()
 
 
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda n, chunk: encode_message(f"t{n}", TIME + n, {"n": n}, chunk),
+        lambda n, chunk: encode_forward(f"t{n}", [(TIME + n, {"n": n})] * (n % 3 + 1), chunk),
+        lambda n, chunk: packed(n % 3 + 1, chunk, f"t{n}"),
+    ],
+    ids=["message", "forward", "packed"],
+)
+async def test_small_chunks_of_one_read_are_one_batch(encode: Callable[[int, bytes | None], bytes]) -> None:
+    """One emit has all of them, a run with its own ids for each, and the acks come in order."""
+    chunks = [base64.b64encode(os.urandom(16)) + b"\n" * (n % 2) for n in range(40)]
+    async with running() as there:
+        reader, writer = await there.connect()
+        writer.write(b"".join(encode(n, chunk) for n, chunk in enumerate(chunks)))
+        expected = b"".join(map(encode_ack, chunks))
+        assert await reader.readexactly(len(expected)) == expected
+        ((batch, progress),) = there.engine.emits
+        assert [chunk.start for chunk in progress.chunks] == [0] * 40
+        assert len({chunk.digest for chunk in progress.chunks}) == len(batch.origins) == len(batch.ends) == 40
+        assert [origin.prefix for origin in batch.origins] == [hashed_prefix(chunk) for chunk in chunks]
+        for number, (_, start, end) in enumerate(batch.runs()):
+            assert set(batch.tags[start:end]) == {f"t{number}"}
+            assert batch.positions[start:end] == [*range(end - start)]
+        assert len(batch.ids()) == len(set(batch.ids())) == len(batch.times) == len(batch)
+        assert batch.size > 0
+        alone = [encode(n, chunk) for n, chunk in enumerate(chunks)][:6]
+        ids = batch.ids()
+        for frame in alone:  # each again, cut in two
+            writer.write(frame[:-3])
+            await asyncio.sleep(0.01)
+            writer.write(frame[-3:])
+            await asyncio.sleep(0.01)
+        await until(lambda: len(there.engine.emits) == 7)
+        again = [event_id for batch, _ in there.engine.emits[1:] for event_id in batch.ids()]
+        assert again == ids[: len(again)]
+        digests = [progress.chunks[0].digest for _, progress in there.engine.emits[1:]]
+        assert digests == [chunk.digest for chunk in progress.chunks[:6]]
+        writer.close()
+
+
+async def test_small_frames_of_other_kinds_are_read_one_by_one() -> None:
+    """A bad record, an option or a time of its own among small frames: each is what it is alone, acks in order."""
+    entries = pack_entries([(TIME, RECORD)])
+    frames = [
+        encode_message("a", TIME, {"n": 1}, b"c0"),
+        msgpack.packb(["b", 1, {"bytes": b"x"}, {"chunk": "c1"}]),
+        msgpack.packb(["c", 1, [7], {"chunk": "c2"}]),
+        msgpack.packb(["d", 1, {"n": 1}, {"chunk": "c3", "metadata": {"k": 1}}]),
+        encode_packed("e", entries * 2, chunk=b"c4", size=1),
+        b"\xc0" + encode_forward("f", [(TIME, RECORD)], b"c5"),
+        encode_packed("g", entries, chunk=b"c6", compressed="gzip", size=1),
+        msgpack.packb(["h", 1.5, {"n": 1}, {"chunk": b"c7"}]),
+        encode_message("i", TIME, {"n": 1}, b"c8"),
+    ]
+    async with running() as there:
+        reader, writer = await there.connect()
+        writer.write(b"".join(frames))
+        expected = b"".join(encode_ack(b"c%d" % n) for n in range(len(frames)))
+        assert await reader.readexactly(len(expected)) == expected
+        assert there.engine.rejected == [([7], "c", "undecodable")]
+        assert sorted(there.engine.whole.tags) == [*"abdeefghi"]
+        writer.close()
+
+
+async def test_garbage_behind_small_frames_keeps_them() -> None:
+    """What came before is acknowledged, then the connection is closed."""
+    async with running() as there:
+        reader, writer = await there.connect()
+        writer.write(encode_message("a", TIME, RECORD, b"c0") + encode_message("a", TIME, RECORD, b"c1") + b"\x01\x02")
+        assert await closed(reader) == encode_ack(b"c0") + encode_ack(b"c1")
+        assert there.errors("garbage") == 1
+        assert len(there.engine.whole) == 2
+        writer.close()
+
+
+async def test_small_frames_wait_for_the_budget() -> None:
+    """While memory has no room they are not decoded; everything arrives afterwards."""
+    async with running(budget=100_000) as there:
+        budget = there.context.budget
+        await budget.take(budget.limit)
+        reader, writer = await there.connect()
+        writer.write(b"".join(encode_message("a", TIME, {"n": n}, b"c%d" % n) for n in range(5)))
+        await asyncio.sleep(0.05)
+        assert there.engine.emits == []
+        budget.give(budget.limit)
+        expected = b"".join(encode_ack(b"c%d" % n) for n in range(5))
+        assert await reader.readexactly(len(expected)) == expected
+        assert [record["n"] for record in there.engine.whole.records] == [0, 1, 2, 3, 4]
+        writer.close()
+
+
+async def test_small_frames_without_a_chunk_id_go_on_counting() -> None:
+    """Messages without ids of a connection get one prefix and a sequence over all its reads."""
+    async with running(tag_prefix="edge", source_address_key="ip") as there:
+        _, writer = await there.connect()
+        for n in range(3):
+            writer.write(encode_message("a", TIME, {"n": n}) * 2)
+            await until(lambda n=n: len(there.engine.emits) == n + 1)  # type: ignore[misc]
+        assert there.engine.whole.positions == [0, 1, 2, 3, 4, 5]
+        assert len({origin.prefix for origin in there.engine.whole.origins}) == 1
+        assert set(there.engine.whole.tags) == {"edge.a"}
+        assert [record["ip"] for record in there.engine.whole.records] == ["127.0.0.1"] * 6
+        writer.close()
+
+
 async def test_bytes_may_come_one_by_one() -> None:
     """A slow sender's frames arrive like a quick one's."""
     async with running() as there:
@@ -352,8 +458,9 @@ async def test_acks_keep_the_order_of_the_frames() -> None:
 
     async with running(emit=slow) as there:
         reader, writer = await there.connect()
-        writer.write(b"".join(encode_message("t", TIME, {"n": n}, b"c%d" % n) for n in range(3)))
-        await until(lambda: started == [0, 1, 2])
+        for n in range(3):  # what one read brings is one emit
+            writer.write(encode_message("t", TIME, {"n": n}, b"c%d" % n))
+            await until(lambda n=n: started == [*range(n + 1)])  # type: ignore[misc]
         doors[2].set()
         doors[1].set()
         with pytest.raises(TimeoutError):
@@ -388,8 +495,9 @@ async def test_the_stream_is_the_connection_s() -> None:
     async with running() as there:
         for _ in range(2):
             reader, writer = await there.connect()
-            writer.write(packed(1, b"a") + packed(1, b"b"))
-            await reader.readexactly(2 * len(encode_ack(b"a")))
+            for chunk in (b"a", b"b"):
+                writer.write(packed(1, chunk))
+                await reader.readexactly(len(encode_ack(chunk)))
             writer.close()
         streams = [progress.stream for _, progress in there.engine.emits]
         assert streams[0] is streams[1]

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from hashlib import blake2b
+from itertools import accumulate, chain, groupby, repeat
 from typing import Any
 
 from mcp_ingest.codecs.forward import NO_OPTION, Frame, Mode
 from mcp_ingest.codecs.forward_entries import SLICE_BYTES, SLICE_EVENTS, Entries, decode_entries
+from mcp_ingest.codecs.forward_messages import Messages
 from mcp_ingest.context import Context
-from mcp_ingest.event import Batch, ChunkSlice, Origin, Rejected, hashed_prefix, new_uid, uid_prefix
+from mcp_ingest.event import PREFIX_BYTES, Batch, ChunkSlice, Origin, Rejected, new_uid, uid_prefix
 from mcp_ingest.metrics import SANITIZED
 
 #: Fluentd's chunk ids: 16 random bytes in base64. Others may be the same for equal payloads of two senders.
-_RANDOM_ID = re.compile(rb"[A-Za-z0-9+/]{22}==\n?")
+_RANDOM_ID = re.compile(rb"[A-Za-z0-9+/]{22}==\n?").fullmatch
 
 #: Decoded, an event takes that many times its packed size; compressed, packed is that many times smaller.
 _DECODED, _COMPRESSED = 4, 8
@@ -42,29 +44,51 @@ class Batches:
         self._settings = settings
         self._peer = peer
         self._about = {"peer_address": peer}
+        self._renames = settings.tag is not None or settings.tag_prefix is not None
         self._prefix = ""
         self._sequence = 0
 
     def of_chunk(self, frame: Frame, received: int) -> Iterator[tuple[Batch, ChunkSlice]]:
         """A frame with a chunk id, slice by slice; nothing for one that holds nothing."""
-        parts = self._chunk_name(frame)
-        digest = _digest(parts)
-        origin = Origin(self._context.name, hashed_prefix(*parts), received, self._about)
-        for entries in self._entries(frame):
+        name = self._chunk_name(frame.option.chunk or b"", frame.tag)
+        ((prefix, digest),) = _prefixes([name])
+        origin = Origin(self._context.name, prefix, received, self._about)
+        for entries in decode_entries(frame, max_bytes=self._settings.max_frame_bytes):
+            chunk = ChunkSlice(digest, entries.start, entries.last)
             run = _Run(origin)
-            run.add(entries, self._tag(frame.tag), 0)
-            if run or entries.start:
-                yield run.batch(), ChunkSlice(digest, entries.start, entries.last)
+            run.add(self._with_fields(entries), self._tag(frame.tag), 0)
+            del entries  # while the batch is emitted nobody else holds its records
+            if run or chunk.start:
+                yield run.batch(), chunk
+
+    def of_messages(self, messages: Messages, received: int) -> tuple[Batch, list[ChunkSlice]]:
+        """Frames that were decoded together: a run for each with its chunk id, or one for all that have none."""
+        counts, count = messages.counts, len(messages.records)
+        tags = [*map(self._tag, messages.tags)] if self._renames else messages.tags
+        if count != len(tags):
+            tags = [*chain.from_iterable(map(repeat, tags, counts))]
+        for record in messages.records if self.fields else ():
+            record.update(self.fields)
+        if messages.chunks:
+            named = _prefixes([*map(self._chunk_name, messages.chunks, messages.tags)])
+            name, about = self._context.name, self._about
+            origins = [Origin(name, prefix, received, about) for prefix, _ in named]
+            ends, chunks = [*accumulate(counts)], [ChunkSlice(digest) for _, digest in named]
+            positions = [0] * count if count == len(counts) else [*chain.from_iterable(map(range, counts))]
+        else:
+            origins, ends, chunks = [self._own(received)], [count], []
+            positions = [*range(self._sequence, self._sequence + count)]
+            self._sequence += count
+        return Batch(tags, messages.times, messages.records, positions, origins, ends, messages.size), chunks
 
     def of_loose(self, frames: Sequence[Frame], received: int) -> Iterator[Batch]:
         """Frames without a chunk id, put together up to the size of a slice."""
-        self._prefix = self._prefix or uid_prefix(new_uid(received))
-        origin = Origin(self._context.name, self._prefix, received, self._about)
+        origin = self._own(received)
         run = _Run(origin)
         for frame, tags in _merged(frames):
             own = [self._tag(tag) for tag in tags] if len(tags) > 1 else self._tag(tags[0])
-            for entries in self._entries(frame):
-                run.add(entries, own, self._sequence - entries.start)
+            for entries in decode_entries(frame, max_bytes=self._settings.max_frame_bytes):
+                run.add(self._with_fields(entries), own, self._sequence - entries.start)
                 self._sequence += entries.count
                 if run.full:
                     yield run.batch()
@@ -72,20 +96,25 @@ class Batches:
         if run:
             yield run.batch()
 
-    def _chunk_name(self, frame: Frame) -> tuple[bytes, ...]:
-        chunk = frame.option.chunk or b""
-        if _RANDOM_ID.fullmatch(chunk):
-            return (chunk,)
-        return chunk, frame.tag.encode("utf-8", "replace"), self._peer.encode()
+    def _own(self, received: int) -> Origin:
+        """Of events without a chunk id: the connection's."""
+        self._prefix = self._prefix or uid_prefix(new_uid(received))
+        return Origin(self._context.name, self._prefix, received, self._about)
 
-    def _entries(self, frame: Frame) -> Iterator[Entries]:
-        for entries in decode_entries(frame, max_bytes=self._settings.max_frame_bytes):
-            if entries.changed:
-                self._context.metrics.counter(SANITIZED, input=self._context.name).inc(entries.changed)
-            if self.fields:
-                for record in entries.records:
-                    record.update(self.fields)
-            yield entries
+    def _chunk_name(self, chunk: bytes, tag: str) -> bytes:
+        """What names the chunk; each part with its length before it, as in `hashed_prefix`."""
+        if _RANDOM_ID(chunk):
+            return len(chunk).to_bytes(4, "big") + chunk
+        parts = chunk, tag.encode("utf-8", "replace"), self._peer.encode()
+        return b"".join([len(part).to_bytes(4, "big") + part for part in parts])
+
+    def _with_fields(self, entries: Entries) -> Entries:
+        if entries.changed:
+            self._context.metrics.counter(SANITIZED, input=self._context.name).inc(entries.changed)
+        if self.fields:
+            for record in entries.records:
+                record.update(self.fields)
+        return entries
 
     def _tag(self, tag: str) -> str:
         if self._settings.tag is not None:
@@ -93,11 +122,11 @@ class Batches:
         return f"{self._settings.tag_prefix}.{tag}" if self._settings.tag_prefix else tag
 
 
-def _digest(parts: tuple[bytes, ...]) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        digest.update(len(part).to_bytes(4, "big") + part)
-    return digest.digest()
+def _prefixes(names: Sequence[bytes]) -> list[tuple[str, bytes]]:
+    """Id prefix (that of `hashed_prefix`) and digest of each chunk: one hash is both, as text and as 16 bytes."""
+    hashed = [blake2b(name, digest_size=PREFIX_BYTES).digest() for name in names]
+    text = urlsafe_b64encode(b"".join(hashed)).decode()
+    return [(text[20 * n : 20 * n + 20], raw + b"\0") for n, raw in enumerate(hashed)]
 
 
 def _merged(frames: Sequence[Frame]) -> Iterator[tuple[Frame, list[str]]]:

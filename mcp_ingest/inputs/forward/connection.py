@@ -1,6 +1,7 @@
 """One connection: bytes in, work under way, acks out in order, and how much of it memory has room for.
 
-What one read brought is work: the frames without a chunk id together, each frame with one alone. Works run side by
+What one read brought is work: small frames of the common kind all together, with their acks; of others those
+without a chunk id together, each with one alone. Works run side by
 side, up to a bound; acks leave in the order of the frames. Reading stops while too much is under way, while the
 memory budget has no room, or while the peer does not take its acks.
 """
@@ -10,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
-from mcp_ingest.codecs.forward import Decoder, Frame, encode_ack
+from mcp_ingest.codecs.forward import Decoder, Frame, encode_ack, encode_acks
+from mcp_ingest.codecs.forward_messages import Messages, decode_messages
 from mcp_ingest.component import Emit
 from mcp_ingest.context import Context
 from mcp_ingest.errors import DecodeError, IngestError, TooLargeError
@@ -25,7 +27,8 @@ from mcp_ingest.metrics import CONNECTIONS, IGNORED_FRAMES, PROTOCOL_ERRORS
 
 _WORKS = 8  # emits under way for one connection
 _WORK_BYTES = 8 * 2**20  # bytes under way above which nothing more is read
-_UNRESERVED = 256 * 1024  # the part of a frame that may be read without asking the budget: one read of asyncio
+_READ_BYTES = 256 * 1024
+_UNRESERVED = _READ_BYTES  # the part of a frame that may be read without asking the budget
 _FAREWELL_SECONDS = 5.0  # for a peer to take the last acks when the daemon stops
 _LINGER_SECONDS = 1.0  # for a peer to read the last acks, where closing at once would reset the connection
 _NAMES = 1024  # host names remembered
@@ -45,6 +48,7 @@ class Shared:
     connections: set[Connection] = field(default_factory=set)
     addresses: Counter[str] = field(default_factory=Counter)
     names: dict[str, str] = field(default_factory=dict)
+    buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(_READ_BYTES)))  # of the read going on
 
     async def finish(self) -> None:
         """Read nothing more, let what is under way become durable, acknowledge it, and close."""
@@ -67,20 +71,24 @@ class Shared:
 
 @dataclass(eq=False, slots=True)
 class _Work:
-    """Frames on their way: several without a chunk id, or one with, or one that is only to be acknowledged."""
+    """Frames on their way: several without a chunk id, or one with, or one that is only to be acknowledged.
+
+    Or `messages`, decoded already.
+    """
 
     frames: list[Frame]
     received: int
     ack: bytes | None = None
     reserved: int = 0
+    messages: Messages | None = None
     state: Literal["under way", "done", "failed"] = "under way"
 
     @property
     def size(self) -> int:
-        return sum(frame.length for frame in self.frames)
+        return self.messages.size if self.messages else sum(frame.length for frame in self.frames)
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """The protocol object of asyncio; everything in it happens in the event loop's thread."""
 
     def __init__(self, shared: Shared) -> None:
@@ -95,6 +103,7 @@ class Connection(asyncio.Protocol):
         self._reserving = False
         self._waiting = 0  # for the budget
         self._read = 0
+        self._place: memoryview | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._leaving = self._failed = False
         self._ended = self._lingering = False  # nothing more comes from the peer, from us
@@ -117,14 +126,24 @@ class Connection(asyncio.Protocol):
         if limit and self._shared.addresses[self._peer] > limit:
             self._refuse("too_many", f"it has {limit} connections already")
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """See asyncio: one buffer for all connections, but a large frame's body goes straight to its place."""
+        self._place = None if self._leaving else self._decoder.place()
+        return self._shared.buffer if self._place is None else self._place
+
+    def buffer_updated(self, nbytes: int) -> None:
         """See asyncio."""
         if self._leaving:
             return
-        self._read += len(data)
-        frames, error = self._frames(data)
-        if frames:
-            self._start(frames)
+        self._read += nbytes
+        if self._place is None:
+            self._decoder.feed(self._shared.buffer[:nbytes])
+        else:
+            self._place = None
+            self._decoder.filled(nbytes)
+        works, error = self._works_of_read()
+        if works:
+            self._start(works)
         if error:
             self._refuse_for(error)
         else:
@@ -161,30 +180,52 @@ class Connection(asyncio.Protocol):
 
     # --- frames to work ------------------------------------------------------------------------------------
 
-    def _frames(self, data: bytes) -> tuple[list[Frame], DecodeError | None]:
-        """The frames that are complete now, and what is wrong with what follows them."""
+    def _works_of_read(self) -> tuple[list[_Work], DecodeError | None]:
+        """The frames that are complete now, as work, and what is wrong with what follows them."""
+        works: list[_Work] = []
         frames: list[Frame] = []
+        wrong: DecodeError | None = None
+        received = self._context.clock.time_ns()
         try:
-            self._decoder.feed(data)
+            if (messages := self._messages(received)) is not None:
+                works.append(messages)
             frames.extend(self._decoder)  # what came before an error stays in the list
         except DecodeError as error:
-            return frames, error
-        return frames, None
+            wrong = error
+        if frames:
+            others = self._works_of(frames, received)
+            if others and others[0].frames[0] is frames[0] and not works:  # reserved while it was read
+                others[0].reserved, self._reserved = self._reserved, 0
+            works += others
+        if works:
+            self._give_back()
+        return works, wrong
 
-    def _start(self, frames: list[Frame]) -> None:
-        """Put the frames under way; what was reserved while the first was read goes with it."""
-        works = self._works_of(frames)
+    def _messages(self, received: int) -> _Work | None:
+        """All small frames at once, if they are of the common kind and memory has room for them now."""
+        found = self._decoder.complete()
+        if found is None or found[2] > self._decoder.max_frame_bytes:
+            return None
+        mode, count, length = found
+        reserved = memory_of(length)
+        if not self._context.budget.take_now(reserved):
+            return None
+        messages = decode_messages(mode, self._decoder.peek(length), count)
+        if messages is None:
+            self._context.budget.give(reserved)
+            return None
+        self._decoder.drop(length)
+        ack = encode_acks(messages.chunks) if messages.chunks else None
+        return _Work([], received, ack, reserved, messages)
+
+    def _start(self, works: list[_Work]) -> None:
         for work in works:
-            if work.frames[0] is frames[0]:
-                work.reserved, self._reserved = self._reserved, 0
             self._works.append(work)
             self._idle.clear()
             self._shared.tasks.create_task(self._carry(work))
-        self._give_back()
         self._weigh()
 
-    def _works_of(self, frames: list[Frame]) -> list[_Work]:
-        received = self._context.clock.time_ns()
+    def _works_of(self, frames: list[Frame], received: int) -> list[_Work]:
         loose = _Work([], received)
         works: list[_Work] = []
         for frame in frames:
@@ -204,8 +245,8 @@ class Connection(asyncio.Protocol):
         try:
             async with self._under_way, self._room_for(work):
                 await self._name_sender()
-                for batch, chunk in self._batches_of(work):
-                    await self._shared.emit(batch, Progress(self._stream, chunks=chunk and [chunk] or ()))
+                for batch, chunks in self._batches_of(work):
+                    await self._shared.emit(batch, Progress(self._stream, chunks=chunks))
             work.state = "done"
         except DecodeError as error:
             self._fail(work)
@@ -218,12 +259,14 @@ class Connection(asyncio.Protocol):
             self._context.logger.exception("%s: not taken from %s", self._context.name, self._peer)
         self._settle()
 
-    def _batches_of(self, work: _Work) -> Iterator[tuple[Batch, ChunkSlice | None]]:
+    def _batches_of(self, work: _Work) -> Iterable[tuple[Batch, Sequence[ChunkSlice]]]:
+        if work.messages:
+            return [self._batches.of_messages(work.messages, work.received)]
         if work.ack is None:
-            return ((batch, None) for batch in self._batches.of_loose(work.frames, work.received))
+            return ((batch, ()) for batch in self._batches.of_loose(work.frames, work.received))
         if work.frames[0].option.signal:
-            return iter(())
-        return self._batches.of_chunk(work.frames[0], work.received)
+            return ()
+        return ((batch, [chunk]) for batch, chunk in self._batches.of_chunk(work.frames[0], work.received))
 
     async def _name_sender(self) -> None:
         settings, fields = self._shared.settings, self._batches.fields
@@ -241,18 +284,19 @@ class Connection(asyncio.Protocol):
 
     def _settle(self) -> None:
         """Acknowledge what is done, in order, each in one write; close behind what failed."""
-        acknowledged = False
+        acks: list[bytes] = []
         while self._works and self._works[0].state != "under way":
             work = self._works.popleft()
             if work.state == "failed":
                 self._failed = True
             if work.ack is not None and not self._failed and not self._gone.is_set():
-                self._transport.write(work.ack)
-                acknowledged = True
+                acks.append(work.ack)
+        if acks:
+            self._transport.write(b"".join(acks))
         if not self._works:
             self._idle.set()
         if self._failed or (self._leaving and not self._works):
-            self._close(acknowledged)
+            self._close(bool(acks))
         self._weigh()
         self._forget()
 
