@@ -14,7 +14,7 @@ import re
 import stat
 import struct
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from fnmatch import translate
 from typing import Any, NamedTuple
 
@@ -26,6 +26,8 @@ if sys.platform == "linux":
 
 _EVENT = struct.Struct("iIII")  # wd, mask, cookie, length of the name: inotify(7)
 _READ_BYTES = 64 * 1024
+_DATE = re.compile(r"[\d.T_-]+\Z")
+_SEPARATOR = re.compile(r"[.-](?=\d)")
 
 
 class Found(NamedTuple):
@@ -51,16 +53,19 @@ class Globs:
         directories: set[str] = set()
         for pattern in self._patterns:
             for path in glob.iglob(pattern, recursive=True):
-                if path not in files and not self._excluded(path):
-                    with contextlib.suppress(OSError):  # it went away since
-                        status = os.stat(path)
-                        if stat.S_ISREG(status.st_mode):
-                            files[path] = status
+                if path in files or self._excluded(path):
+                    continue
+                try:
+                    status = os.stat(path)
+                except OSError:  # it went away since
+                    continue
+                if stat.S_ISREG(status.st_mode):
+                    files[path] = status
             directories |= _directories(pattern)
         return Found(files, directories)
 
     def _excluded(self, path: str) -> bool:
-        if self._names is not None and self._names.match(os.path.basename(path)):
+        if self._names is not None and self._names.match(path.rpartition("/")[2]):
             return True
         return self._wholes is not None and self._wholes.match(path) is not None
 
@@ -87,16 +92,29 @@ def find_inodes(directory: str, wanted: set[int]) -> dict[int, str]:
         return {}
 
 
-def rotated(path: str) -> list[tuple[str, os.stat_result]]:
-    """The regular files beside `path` that rotation may have named after it (`app.log.1`, `app.log-20261122`)."""
-    directory, name = os.path.split(path)
-    pattern = re.compile(re.escape(name) + r"[.-]\d[\d.T_-]*")
-    try:
-        with os.scandir(directory) as entries:
-            beside = [entry for entry in entries if pattern.fullmatch(entry.name)]
-            return [(entry.path, entry.stat()) for entry in beside if entry.is_file(follow_symlinks=False)]
-    except OSError:
-        return []
+def rotated(directory: str, names: Container[str]) -> dict[str, list[tuple[str, os.stat_result]]]:
+    """By name, the regular files beside it that rotation may have named after it (`app.log.1`, `app.log-20261122`).
+
+    All names at once: to look through the directory for each took 20 s where there were 10,000.
+    """
+    found: dict[str, list[tuple[str, os.stat_result]]] = {}
+    with contextlib.suppress(OSError), os.scandir(directory) as entries:
+        for entry in entries:
+            stems = [stem for stem in _stems(entry.name) if stem in names]
+            if not stems or not entry.is_file(follow_symlinks=False):
+                continue
+            with contextlib.suppress(OSError):  # it went away since
+                status = entry.stat()
+                for stem in stems:
+                    found.setdefault(stem, []).append((entry.path, status))
+    return found
+
+
+def _stems(name: str) -> Iterator[str]:
+    """From which names rotation may have made this one: by a dot or hyphen, a digit, and what dates consist of."""
+    end = _DATE.search(name)
+    for separator in _SEPARATOR.finditer(name, end.start() if end else len(name)):
+        yield name[: separator.start()]
 
 
 class Hints:

@@ -192,24 +192,30 @@ class Followed:
                         position.offset,
                     )
         self._forget_at = self._clock.monotonic() + _FORGET_SECONDS
-        for path, moment in self._changed.items():
-            self._adopt(path, moment)
+        self._adopt()
 
-    def _adopt(self, path: str, moment: int) -> None:
-        """Read what was rotated away from `path` unseen: unknown files that changed after `moment`."""
+    def _adopt(self) -> None:
+        """Read what was rotated away unseen: files that nobody knows and that changed after all that was read there."""
         known = {identity[1] for identity in self.files} | {ino for ino, entries in self._stored.items() if entries}
-        unseen = [
-            (s.st_mtime_ns, place) for place, s in rotated(path) if s.st_mtime_ns > moment and s.st_ino not in known
-        ]
-        for _, place in sorted(unseen):
-            try:
-                fd, status = open_file(place)
-            except OSError as error:
-                self.refuse(place, error)
-                continue
-            now = self._clock.time_ns()
-            file = File.new(new_uid(now), path, identity_of(status), now, fd, 0)
-            self._follow_gone(file, place, fd)
+        directories: dict[str, dict[str, int]] = {}
+        for path, moment in self._changed.items():
+            directory, name = os.path.split(path)
+            directories.setdefault(directory, {})[name] = moment
+        for directory, names in directories.items():
+            for name, beside in rotated(directory, names).items():
+                for place, status in sorted(beside, key=lambda each: each[1].st_mtime_ns):
+                    if status.st_mtime_ns > names[name] and status.st_ino not in known:
+                        known.add(status.st_ino)
+                        self._adopt_one(place, os.path.join(directory, name))
+
+    def _adopt_one(self, place: str, path: str) -> None:
+        try:
+            fd, status = open_file(place)
+        except OSError as error:
+            self.refuse(place, error)
+            return
+        now = self._clock.time_ns()
+        self._follow_gone(File.new(new_uid(now), path, identity_of(status), now, fd, 0), place, fd)
 
     def _waiting(self) -> list[tuple[bytes, Position]]:
         """Stored files that are not followed and no longer where they stood."""
