@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import resource
+import threading
 import tracemalloc
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from mcp_ingest.context import Context
 from mcp_ingest.inputs.tail import Tail
+from mcp_ingest.inputs.tail.discovery import Found, Globs
 from mcp_ingest.inputs.tail.files import open_file
 from mcp_ingest.metrics import SANITIZED
 from tests.inputs.tail.durable import Durable, append, settings, tailing, until
@@ -161,6 +163,28 @@ async def test_hints_make_it_quick(durable: Durable, tmp_path: Path) -> None:
         await until(lambda: durable.messages == ["one", "two"], 1)
         append(tmp_path / "b.log", "three")
         await until(lambda: len(durable.events) == 3, 1)
+
+
+@pytest.mark.skipif(os.uname().sysname != "Linux", reason="inotify is Linux's")
+async def test_a_long_scan_holds_up_no_line(durable: Durable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written while the globs are looked at, which may take seconds, arrives before that is done."""
+    append(tmp_path / "a.log", "one")
+    find, scans, over = Globs.find, [], threading.Event()
+
+    def find_slowly(globs: Globs) -> Found:
+        scans.append(globs)
+        if len(scans) > 2:
+            over.wait(30)
+        return find(globs)
+
+    monkeypatch.setattr(Globs, "find", find_slowly)
+    async with tailing(durable, tmp_path / "*.log"):
+        await until(lambda: len(scans) == 3)
+        append(tmp_path / "a.log", "two")
+        await until(lambda: durable.messages == ["one", "two"], 5)
+        append(tmp_path / "b.log", "three")
+        over.set()
+        await until(lambda: len(durable.events) == 3, 5)
 
 
 async def test_without_inotify_the_scan_finds_everything(

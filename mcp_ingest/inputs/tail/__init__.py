@@ -15,7 +15,8 @@ file's content; the copy is a new file, so leave it out of the globs. What was c
 daemon was down cannot be read, nor, while it runs, a file that came and was renamed out of the globs before a scan
 saw it: match the rotated names, too (`app.log*`), where rotation is that quick. Compressed files are left out.
 
-Which files. A scan every `scan_seconds` decides; on Linux, inotify lets it and the reads come at once. Files stay
+Which files. A scan every `scan_seconds` decides (seldomer where it takes so long that this would be more than a
+hundredth of the time, without inotify a tenth); on Linux, inotify lets it and the reads come at once. Files stay
 open, up to `max_open_files` and the process's limit; see `followed.py` for what happens above it. At the first start
 of this input, `start_at` says where files begin; files that appear later are read from their head.
 
@@ -43,7 +44,8 @@ from mcp_ingest.metrics import TAIL_FILES, TAIL_UNREAD_BYTES
 
 _TICK_SECONDS = 1.0
 _COALESCE_SECONDS = 0.05  # hints that come this close together are one
-_SCAN_SHARE = 10  # a scan takes no more than this part of the time
+_SCAN_SHARE = 10  # a scan takes no more than this part of the time,
+_IDLE_SHARE = 100  # and this one while inotify says that no names came or went
 _OTHER_DESCRIPTORS = 256  # left for sockets, the spool and other inputs
 _STARTED = "started"  # the key that says that this input ran before
 
@@ -162,27 +164,39 @@ class Tail(Input):
 
     async def _watch(self, hints: Hints, reader: Reader) -> None:
         """Scan, then take hints until the next scan is due."""
-        followed, clock = self._followed, self.context.clock
+        clock = self.context.clock
         while True:
             hints.names = False
             begun = clock.monotonic()
-            await self._scan(hints)
+            await self._scan(hints, reader)
             reader.woken.set()
             now = clock.monotonic()
             soon = now + _SCAN_SHARE * (now - begun)
-            due = max(soon, now + self._interval(hints))
+            share = _IDLE_SHARE if hints.complete else _SCAN_SHARE
+            due = now + max(share * (now - begun), self._interval(hints))
             while (now := clock.monotonic()) < (soon if hints.names else due):
                 await hints.wait(min(_TICK_SECONDS, (soon if hints.names else due) - now))
-                followed.changed(hints.changed())
-                followed.look_at_gone(self.config.rotate_wait_seconds)
-                followed.forget()
-                if followed.ready or followed.forgotten:
-                    reader.woken.set()
+                self._take_hints(hints, reader)
                 await asyncio.sleep(_COALESCE_SECONDS)
 
-    async def _scan(self, hints: Hints) -> None:
-        """Look at all globs and take over what is there."""
-        found = await asyncio.to_thread(self._globs.find)
+    def _take_hints(self, hints: Hints, reader: Reader) -> None:
+        """Let what changed be read."""
+        self._followed.changed(hints.changed())
+        self._followed.look_at_gone(self.config.rotate_wait_seconds)
+        self._followed.forget()
+        if self._followed.ready or self._followed.forgotten:
+            reader.woken.set()
+
+    async def _scan(self, hints: Hints, reader: Reader | None = None) -> None:
+        """Look at all globs and take over what is there; a long look holds up no hints."""
+        async with asyncio.TaskGroup() as group:
+            look = group.create_task(asyncio.to_thread(self._globs.find))
+            look.add_done_callback(lambda _: hints.wake())
+            while reader is not None and not look.done():
+                await hints.wait(_TICK_SECONDS)
+                self._take_hints(hints, reader)
+                await asyncio.wait({look}, timeout=_COALESCE_SECONDS)
+        found = look.result()
         hints.watch(found.directories)
         self._followed.apply(found.files, self._at_end)
         labels = {"input": self.context.name}
