@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import accumulate, compress
+from itertools import accumulate, chain, compress, repeat
 from typing import Any, NamedTuple
 
 from mcp_ingest.errors import IngestError
@@ -49,21 +49,24 @@ class Term(StrEnum):
 
 PREFIX_BYTES = 15
 _SMALL = 65_536
-
-
-def _suffix(position: int) -> str:
-    return base64.urlsafe_b64encode(position.to_bytes(6, "big")).decode()
-
-
-_SUFFIXES: list[str] = []
+_BLOCK = 1024
+_SUFFIXES: list[str] = []  # of the positions from 0 on, a block at a time
 
 
 def id_suffixes(positions: Sequence[int]) -> list[str]:
     """The last 8 characters of an `_id` for each position (0 to 2**48 - 1), small ones from a table."""
-    if not _SUFFIXES:
-        _SUFFIXES.extend(map(_suffix, range(_SMALL)))
-    table = _SUFFIXES
-    return [table[p] if p < _SMALL else _suffix(p) for p in positions]
+    highest = max(positions, default=0)
+    if highest >= _SMALL:
+        return _made(positions)
+    while highest >= len(_SUFFIXES):
+        _SUFFIXES.extend(_made(range(len(_SUFFIXES), len(_SUFFIXES) + _BLOCK)))
+    return [*map(_SUFFIXES.__getitem__, positions)]
+
+
+def _made(positions: Sequence[int]) -> list[str]:
+    """All at once: 6 bytes are 8 characters, wherever they stand."""
+    text = base64.urlsafe_b64encode(b"".join([position.to_bytes(6, "big") for position in positions])).decode()
+    return [text[start : start + 8] for start in range(0, len(text), 8)]
 
 
 def id_prefix(raw: bytes) -> str:
@@ -276,7 +279,9 @@ class Batch:
         if len(self.origins) == 1:
             prefix = self.origins[0].prefix
             return [prefix + suffix for suffix in suffixes]
-        return [o.prefix + s for o, a, b in self.runs() for s in suffixes[a:b]]
+        lengths = map(operator.sub, self.ends, [0, *self.ends])
+        prefixes = chain.from_iterable(map(repeat, [origin.prefix for origin in self.origins], lengths))
+        return [prefix + suffix for prefix, suffix in zip(prefixes, suffixes, strict=True)]
 
     def select(self, indices: Sequence[int]) -> Batch:
         """A new batch of these events, in this order, with an outcome of its own; records are shared."""

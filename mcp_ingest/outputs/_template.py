@@ -105,18 +105,16 @@ class Template:
 
     def _by_time(self, batch: Batch) -> list[str]:
         """One look at the earliest and the latest is enough where all lie within one span."""
-        names: list[str] = []
-        for origin, start, end in batch.runs():
-            times = batch.times[start:end] if len(batch.origins) > 1 else batch.times
-            if not times:
-                continue
-            ends = times.span() if isinstance(times, Stamps) else (min(times), max(times))
-            first, last = in_time([*ends], origin.received, self._span)
-            if first is not None and first == last:
-                names += [self._name(first, ())] * len(times)
-            else:
-                names += [self._name(span, ()) for span in in_time(times, origin.received, self._span)]
-        return names
+        times = batch.times
+        if not times:
+            return []
+        ends = times.span() if isinstance(times, Stamps) else (min(times), max(times))
+        receipts = {origin.received for origin in batch.origins}
+        spans = {span for received in (min(receipts), max(receipts)) for span in in_time([*ends], received, self._span)}
+        if len(spans) == 1 and None not in spans:
+            return [self._name(spans.pop(), ())] * len(times)
+        runs = batch.runs()
+        return [self._name(span, ()) for o, a, b in runs for span in in_time(times[a:b], o.received, self._span)]
 
     def _name(self, span: int | None, values: tuple[str, ...]) -> str:
         name = self._names.get((span, values))
