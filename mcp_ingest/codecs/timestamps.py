@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -20,6 +21,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
 _LAST_NS = 2**63 - 1
 _MARKS = frozenset(("--T::.", "--T::Z"))
+_PLACES = tuple(tuple(zip((0, 1, 4, 7, 10, 13, 16, 19), marks, strict=True)) for marks in ("20--T::.", "20--T::Z"))
 _FIRST_TEXT, _END_TEXT = "1970-01-01", "2262-04-11"
 
 # since 1970 until 2100; before 1973 a number of seconds is too small to be told from a duration
@@ -45,6 +47,25 @@ def is_canonical(text: str) -> bool:
             and len(text) <= 30
             and _FIRST_TEXT <= text < _END_TEXT
             and parse_datetime(text) is not None
+        )
+    except ValueError:
+        return False
+
+
+def are_canonical(texts: Sequence[str]) -> bool:
+    """Whether all these times are canonical; it may say no where they are not of one length, or not of this century.
+
+    It costs an event a third of what `is_canonical` does. Raises a TypeError where a text is none.
+    """
+    joined, count = "".join(texts), len(texts) or 1
+    width = len(joined) // count
+    try:
+        return (
+            20 <= width <= 30
+            and set(map(len, texts)) == {width}
+            and all(joined[place::width] == mark * count for place, mark in _PLACES[width == 20])
+            and joined[-1::-width] == "Z" * count
+            and all(map(parse_datetime, texts))  # a moment is never false
         )
     except ValueError:
         return False

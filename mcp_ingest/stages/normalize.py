@@ -17,7 +17,9 @@ Metric: `mcp_ingest_unusable_timestamps_total`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, tzinfo
+from operator import itemgetter
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
@@ -25,7 +27,7 @@ import msgspec
 from msgspec import Meta
 
 from mcp_ingest.codecs.names import ECS_NAMES, ELASTICSEARCH_OWN, FLAT_FIELDS, LOG_LEVELS
-from mcp_ingest.codecs.timestamps import is_canonical, parse, render
+from mcp_ingest.codecs.timestamps import are_canonical, is_canonical, parse, render
 from mcp_ingest.component import Example, Stage, StageSettings, on_error
 from mcp_ingest.context import Context
 from mcp_ingest.event import Batch, Record
@@ -36,6 +38,9 @@ from mcp_ingest.stages._record import Shapes, metadata_of, set_aside, warn
 
 _LEVELS = frozenset(LOG_LEVELS)
 _TIME_FIELDS = ("@timestamp", "time", "ts", "asctime", "datetime", "eventTime", "__REALTIME_TIMESTAMP")
+_LEVEL, _TIME = itemgetter("log_level"), itemgetter("timestamp")
+_MAP, _SCALARS = frozenset((dict,)), frozenset((str, int, float, bool, type(None)))
+_MANY = 16  # records, from which on looking at columns is cheaper
 _NO_METADATA: dict[str, object] = {}
 
 
@@ -123,6 +128,7 @@ class Normalize(Stage):
         super().__init__(config, context)
         self._zone = _zone(config.timezone)
         self._folding = Folding(config.rename)
+        self._known = FLAT_FIELDS.keys() - self._folding.prefixes - self._folding.targets.keys()
         self._shapes = Shapes(self._judge)
 
     def apply(self, batch: Batch) -> Batch:
@@ -152,25 +158,41 @@ class Normalize(Stage):
             return None
         return tuple(key for key in shape if key not in FLAT_FIELDS or key in self._folding.prefixes)
 
-    def _unusual(self, records: list[Record]) -> list[int]:
+    def _unusual(self, records: list[Record]) -> Sequence[int]:
         """Which records need work."""
-        unusual = []
-        shapes = self._shapes
-        for index, record in enumerate(records):
-            try:
-                fields = shapes[tuple(record)]
-                if (
-                    fields is not None
-                    and record["log_level"] in _LEVELS
-                    and is_canonical(record["timestamp"])
-                    and record.get("metadata", _NO_METADATA).__class__ is dict
-                    and not (fields and self._hidden(record, fields))
-                ):
-                    continue
-            except TypeError:  # a level that is a map, a time that is a number
-                pass
-            unusual.append(index)
-        return unusual
+        if len(records) >= _MANY and self._all_fine(records):
+            return ()
+        return [index for index, record in enumerate(records) if not self._fine(record)]
+
+    def _all_fine(self, records: list[Record]) -> bool:
+        """Whether all can stay as they are; no means that some may not.
+
+        By columns, within C, it costs an event 0.4 µs where a look at each record costs 0.9.
+        """
+        others = set[str]().union(*records) - self._known
+        try:
+            return (
+                not any(name == "@timestamp" or self._folding.suspicious(name, frozenset((name,))) for name in others)
+                and _LEVELS.issuperset(map(_LEVEL, records))
+                and are_canonical(list(map(_TIME, records)))
+                and _MAP.issuperset(map(type, [record.get("metadata", _NO_METADATA) for record in records]))
+                and all(_SCALARS.issuperset(map(type, [record.get(name) for record in records])) for name in others)
+            )
+        except (KeyError, TypeError):  # one is missing, a level is a map, a time a number
+            return False
+
+    def _fine(self, record: Record) -> bool:
+        try:
+            fields = self._shapes[tuple(record)]
+            return (
+                fields is not None
+                and record["log_level"] in _LEVELS
+                and is_canonical(record["timestamp"])
+                and record.get("metadata", _NO_METADATA).__class__ is dict
+                and not self._hidden(record, fields)
+            )
+        except TypeError:
+            return False
 
     def _hidden(self, record: Record, fields: tuple[str, ...]) -> bool:
         """Whether a map or list in one of these fields holds names that need work."""
