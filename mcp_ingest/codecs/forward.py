@@ -150,7 +150,7 @@ class Decoder:
         self._lengths.clear()
 
     def __iter__(self) -> Iterator[Frame]:
-        if self._unfinished is None and self._json is None and len(self._buffer) <= _HANDED_OVER:
+        if self._buffer and self._unfinished is None and not self._json and len(self._buffer) <= _HANDED_OVER:
             self._lengths = self._lengths or value_lengths(self._buffer)
         while self.buffered:
             found = self._next_json(self._json) if self._json else self._next()

@@ -153,6 +153,8 @@ class Ingest:
             why = letters.safe_text(describe(error))
             _answer(group, SpoolError(f"the events could not be taken in: {why}"))
             return
+        for waiting in group:  # freed now, not after the commit: the next events come to memory that is in the cache
+            waiting.batch.records = []
         commit = self._spool.submit(made.intake)
         self._commits.add(commit)
 

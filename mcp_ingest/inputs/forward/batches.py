@@ -70,7 +70,7 @@ class Batches:
         for record in messages.records if self.fields else ():
             record.update(self.fields)
         if messages.chunks:
-            named = _prefixes([*map(self._chunk_name, messages.chunks, messages.tags)])
+            named = _prefixes(self._chunk_names(messages))
             name, about = self._context.name, self._about
             origins = [Origin(name, prefix, received, about) for prefix, _ in named]
             ends, chunks = [*accumulate(counts)], [ChunkSlice(digest) for _, digest in named]
@@ -100,6 +100,13 @@ class Batches:
         """Of events without a chunk id: the connection's."""
         self._prefix = self._prefix or uid_prefix(new_uid(received))
         return Origin(self._context.name, self._prefix, received, self._about)
+
+    def _chunk_names(self, messages: Messages) -> list[bytes]:
+        chunks = messages.chunks
+        if len(lengths := set(map(len, chunks))) == 1 and all(map(_RANDOM_ID, chunks)):
+            length = lengths.pop().to_bytes(4, "big")
+            return [length + chunk for chunk in chunks]
+        return [*map(self._chunk_name, chunks, messages.tags)]
 
     def _chunk_name(self, chunk: bytes, tag: str) -> bytes:
         """What names the chunk; each part with its length before it, as in `hashed_prefix`."""

@@ -73,7 +73,7 @@ class Shared:
 class _Work:
     """Frames on their way: several without a chunk id, or one with, or one that is only to be acknowledged.
 
-    Or `messages`, decoded already.
+    Or `messages`, decoded already. `size` is in bytes, packed.
     """
 
     frames: list[Frame]
@@ -81,11 +81,8 @@ class _Work:
     ack: bytes | None = None
     reserved: int = 0
     messages: Messages | None = None
+    size: int = 0
     state: Literal["under way", "done", "failed"] = "under way"
-
-    @property
-    def size(self) -> int:
-        return self.messages.size if self.messages else sum(frame.length for frame in self.frames)
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -216,10 +213,11 @@ class Connection(asyncio.BufferedProtocol):
             return None
         self._decoder.drop(length)
         ack = encode_acks(messages.chunks) if messages.chunks else None
-        return _Work([], received, ack, reserved, messages)
+        return _Work([], received, ack, reserved, messages, length)
 
     def _start(self, works: list[_Work]) -> None:
         for work in works:
+            work.size = work.size or sum(frame.length for frame in work.frames)
             self._works.append(work)
             self._idle.clear()
             self._shared.tasks.create_task(self._carry(work))
@@ -261,7 +259,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _batches_of(self, work: _Work) -> Iterable[tuple[Batch, Sequence[ChunkSlice]]]:
         if work.messages:
-            return [self._batches.of_messages(work.messages, work.received)]
+            messages, work.messages = work.messages, None  # the records are the batch's alone
+            return [self._batches.of_messages(messages, work.received)]
         if work.ack is None:
             return ((batch, ()) for batch in self._batches.of_loose(work.frames, work.received))
         if work.frames[0].option.signal:
