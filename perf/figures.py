@@ -21,6 +21,7 @@ class Figure:
 
 CATALOGUE = {
     "floors": Figure("CPU", "floors", 2),
+    "floors_meanwhile": Figure("CPU, in floors of the same seconds", "", 2),
     "cpu_us": Figure("CPU an event", "µs", 2),
     "floor_us": Figure("the floor beside it", "µs", 2),
     "rate": Figure("events a second, from the first until all are delivered", "/s", 0),

@@ -234,10 +234,12 @@ def floor() -> float:
     return float(answer_of(python("perf.floor"), ROOT))
 
 
-def in_floors(figures: Figures, floor_us: float) -> Figures:
-    """The figures with their costs in floors as well."""
+def in_floors(figures: Figures, floor_us: float, meanwhile_us: float = 0.0) -> Figures:
+    """The figures with their costs in floors as well; `meanwhile_us` is the floor of the same seconds, if any."""
     more = {"floor_us": floor_us}
     for cost, name in (("cpu_us", "floors"), ("drain_us", "drain_floors")):
         if cost in figures:
             more[name] = figures[cost] / floor_us
+    if meanwhile_us and "cpu_us" in figures:
+        more["floors_meanwhile"] = figures["cpu_us"] / meanwhile_us
     return {**figures, **more}

@@ -15,7 +15,7 @@ from perf.figures import CATALOGUE, Figures, Spread, spread_text, text
 from perf.scenario import Scenario, Target
 
 #: What the main table shows of each scenario, where it was measured.
-_COLUMNS = ("floors", "cpu_us", "rate", "peak_rss_mb", "peak_anonymous_mb")
+_COLUMNS = ("floors", "floors_meanwhile", "cpu_us", "rate", "peak_rss_mb", "peak_anonymous_mb")
 #: What stands on lines of its own below it.
 _DETAILS = (
     "floors_more", "p50_ms", "p99_ms", "longest_ms", "cores", "idle_cores", "idle_rss_mb", "idle_anonymous_mb",
@@ -23,10 +23,12 @@ _DETAILS = (
 )  # fmt: skip
 _ABOUT = """\
 One floor is what decoding the same packed events to dicts and serialising them again costs in Python, measured in a
-process of its own before and after each run. CPU is that of all processes of the program, from the operating system,
-per event that was sent. Runs were interleaved: one of every scenario, then the next of every scenario. A figure is the
-median of the runs, with the least and the most in brackets. Delivery is to `perf/sink.py`, and every run in which a
-document was missing or doubled, or a sum of the ledger did not close, would have ended without a result.
+process of its own before and after each run. The floor of the same seconds is taken in small portions while the run
+lasts: it is higher, and what disturbs the run disturbs it as well, so that it tells better how two runs compare. CPU is
+that of all processes of the program, from the operating system, per event that was sent. Runs were interleaved: one of
+every scenario, then the next of every scenario. A figure is the median of the runs, with the least and the most in
+brackets. Delivery is to `perf/sink.py`, and every run in which a document was missing or doubled, or a sum of the
+ledger did not close, is no measurement and named as failed.
 """
 
 
@@ -38,29 +40,35 @@ class Results:
     programs: dict[str, str]  # name: version
     machine: dict[str, str]
     runs: dict[tuple[str, str], list[Figures]] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)  # runs that were no measurement, and why
 
     def add(self, scenario: Scenario, program: str, figures: Figures) -> None:
-        """Add one run; what compares it with the scenario beside it is worked out here."""
-        beside = self.runs.get((scenario.beside or "", program), [])
-        made = self.runs.setdefault((scenario.name, program), [])
-        if beside:
-            other = beside[min(len(made), len(beside) - 1)]
-            figures = {**figures, **_compared(figures, other)}
-        made.append(figures)
+        """Add one run."""
+        self.runs.setdefault((scenario.name, program), []).append(figures)
 
     def spreads(self, scenario: str, program: str) -> dict[str, Spread]:
         """The spread of each figure that every run has; empty for what was not run."""
-        made = self.runs.get((scenario, program), [])
+        made = self._compared(scenario, program)
         names = [name for name in CATALOGUE if made and all(name in figures for figures in made)]
         return {name: Spread.of([figures[name] for figures in made]) for name in names}
 
+    def _compared(self, scenario: str, program: str) -> list[Figures]:
+        """The runs, with what they are beside the medians of the scenario that they stand beside."""
+        made = self.runs.get((scenario, program), [])
+        beside = self.scenarios[scenario].beside
+        if beside is None:
+            return made
+        other = {name: spread.median for name, spread in self.spreads(beside, program).items()}
+        return [{**figures, **_comparison(figures, other)} for figures in made]
 
-def _compared(figures: Figures, other: Figures) -> Figures:
+
+def _comparison(figures: Figures, other: Figures) -> Figures:
     found: Figures = {}
     if "drain_rate" in figures and "rate" in other:
         found["drain_share"] = figures["drain_rate"] / other["rate"]
-    elif "floors" in figures and "floors" in other:
-        found["floors_more"] = figures["floors"] - other["floors"]
+    elif "floors_meanwhile" in figures and "floors_meanwhile" in other:
+        # how much dearer it is says the floor of the same seconds; how much that is in floors, the floor
+        found["floors_more"] = (figures["floors_meanwhile"] / other["floors_meanwhile"] - 1) * other["floors"]
     return found
 
 
@@ -72,6 +80,7 @@ def markdown(results: Results, plots: Sequence[str] = ()) -> str:
         "<!-- Made by `make perf`: do not edit. -->\n",
         f"# What it costs\n\n{named}; up to {most} runs.\n\n{_ABOUT}",
         "\n".join(_table(["", ""], [[name, value] for name, value in results.machine.items()])),
+        "\n".join(["## Failed\n", *(f"- {_one_line(why)}" for why in results.failures)]) if results.failures else "",
         "\n".join(["## CPU, rates, memory\n", *_main_table(results)]),
         "\n".join(["## Targets\n", *_targets(results)]),
         "\n".join(["## More figures\n", *_details(results)]),
@@ -80,8 +89,12 @@ def markdown(results: Results, plots: Sequence[str] = ()) -> str:
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
 
 
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
 def _main_table(results: Results) -> list[str]:
-    heads = [f"{CATALOGUE[name].title}, {CATALOGUE[name].unit}" for name in _COLUMNS]
+    heads = [f"{CATALOGUE[name].title}, {CATALOGUE[name].unit}".removesuffix(", ") for name in _COLUMNS]
     heads[_COLUMNS.index("rate")] = "events/s until delivered"
     rows = []
     for scenario, program in _measured(results):

@@ -98,8 +98,10 @@ def test_stopping_takes_the_children_along(tmp_path: Path) -> None:
 
 
 def test_floors() -> None:
-    """Costs are given in floors, beside the microseconds."""
-    assert in_floors({"cpu_us": 6.0, "rate": 5.0}, 2.0) == {"cpu_us": 6.0, "rate": 5.0, "floor_us": 2.0, "floors": 3.0}
+    """Costs are given in floors, and in those of the same seconds, beside the microseconds."""
+    assert in_floors({"cpu_us": 6.0, "rate": 5.0}, 2.0, 3.0) == {
+        "cpu_us": 6.0, "rate": 5.0, "floor_us": 2.0, "floors": 3.0, "floors_meanwhile": 2.0,
+    }  # fmt: skip
 
 
 def test_files_of_lines(tmp_path: Path) -> None:

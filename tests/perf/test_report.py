@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from perf import report
-from perf.figures import Figures
+from perf.figures import Figures, Spread
 from perf.plots import draw
 from perf.report import Results
 from perf.scenario import Forward, Scenario, Target
@@ -36,8 +36,8 @@ def _results() -> Results:
 def test_a_figure_is_the_median_with_its_range() -> None:
     """The table has the median of the runs, the least and the most, for each program."""
     page = report.markdown(_results())
-    assert "| S2 | forward → bulk | mcp-ingest | 2.50 (2.00 to 4.00) |" in page
-    assert "| S2 | forward → bulk | fluentd | 25.00 (21.00 to 29.00) |" in page
+    assert "| S2 | forward → bulk | mcp-ingest | 2.50 (2.00 to 4.00) |  |" in page
+    assert "| S2 | forward → bulk | fluentd | 25.00 (21.00 to 29.00) |  |" in page
     assert "| Python | 3.13 |" in page
 
 
@@ -48,22 +48,22 @@ def test_targets_are_met_or_not() -> None:
     assert "| at least 0.80 | 0.70 | **not met** |" in page
 
 
-def test_a_run_is_compared_with_the_run_beside_it() -> None:
-    """Draining is a share of the rate that the scenario beside it had in the same round."""
+def test_a_run_is_compared_with_the_median_beside_it() -> None:
+    """Draining is a share of the rate that the scenario beside it had in this run of all."""
     results = Results({"S2": S2, "S6": S6}, {"mcp-ingest": "1.0"}, {})
-    for rate, drain in ((100.0, 90.0), (50.0, 50.0)):
+    for rate, drain in ((100.0, 90.0), (50.0, 50.0), (110.0, 100.0)):
         results.add(S2, "mcp-ingest", {"rate": rate})
         results.add(S6, "mcp-ingest", {"drain_rate": drain})
-    assert [figures["drain_share"] for figures in results.runs["S6", "mcp-ingest"]] == [0.9, 1.0]
+    assert results.spreads("S6", "mcp-ingest")["drain_share"] == Spread(0.9, 0.5, 1.0)
 
 
 def test_a_stage_is_compared_with_none() -> None:
-    """What a stage costs is what its scenario costs above the one beside it."""
+    """What a stage costs is told by the floors of the same seconds, and given in floors."""
     none = Scenario(title="", load=Forward(), name="S8 none")
     stage = Scenario(title="", load=Forward(), name="S8 drop", beside="S8 none")
     results = Results({each.name: each for each in (none, stage)}, {"mcp-ingest": "1.0"}, {})
-    results.add(none, "mcp-ingest", {"floors": 2.0})
-    results.add(stage, "mcp-ingest", {"floors": 2.5})
+    results.add(none, "mcp-ingest", {"floors": 2.0, "floors_meanwhile": 1.0})
+    results.add(stage, "mcp-ingest", {"floors": 9.9, "floors_meanwhile": 1.25})
     assert results.spreads("S8 drop", "mcp-ingest")["floors_more"].median == 0.5
 
 
@@ -74,6 +74,14 @@ def test_a_figure_that_not_every_run_has_is_left_out() -> None:
     for figures in made:
         results.add(S2, "mcp-ingest", figures)
     assert list(results.spreads("S2", "mcp-ingest")) == ["floors"]
+
+
+def test_a_run_that_failed_is_named() -> None:
+    """Its reason stands in the page, on one line, before the figures of the others."""
+    results = _results()
+    assert "## Failed" not in report.markdown(results)
+    results.failures.append("S2 by fluentd: it ended with 1\nno such plugin")
+    assert "## Failed\n\n- S2 by fluentd: it ended with 1 no such plugin\n" in report.markdown(results)
 
 
 def test_written_are_the_page_and_every_run(tmp_path: Path) -> None:
