@@ -15,8 +15,8 @@ file's content; the copy is a new file, so leave it out of the globs. What was c
 daemon was down cannot be read, nor, while it runs, a file that came and was renamed out of the globs before a scan
 saw it: match the rotated names, too (`app.log*`), where rotation is that quick. Compressed files are left out.
 
-Which files. A scan every `scan_seconds` decides (seldomer where it takes so long that this would be more than a
-hundredth of the time, without inotify a tenth); on Linux, inotify lets it and the reads come at once. Files stay
+Which files. A scan every `scan_seconds` decides (up to four times as long where it would take more than a hundredth
+of the time, and never more than a tenth); on Linux, inotify lets it and the reads come at once. Files stay
 open, up to `max_open_files` and the process's limit; see `followed.py` for what happens above it. At the first start
 of this input, `start_at` says where files begin; files that appear later are read from their head.
 
@@ -45,7 +45,8 @@ from mcp_ingest.metrics import TAIL_FILES, TAIL_UNREAD_BYTES
 _TICK_SECONDS = 1.0
 _COALESCE_SECONDS = 0.05  # hints that come this close together are one
 _SCAN_SHARE = 10  # a scan takes no more than this part of the time,
-_IDLE_SHARE = 100  # and this one while inotify says that no names came or went
+_QUIET_SHARE = 100  # and this one while inotify says that no names came or went,
+_QUIET_INTERVALS = 4  # but comes after so many intervals at the latest: it was slow because others were busy, perhaps
 _OTHER_DESCRIPTORS = 256  # left for sockets, the spool and other inputs
 _STARTED = "started"  # the key that says that this input ran before
 
@@ -76,7 +77,10 @@ class Tail(Input):
         ] = "end"
         scan_seconds: Annotated[
             Duration,
-            Meta(description="Time between two looks at all globs; where there is no inotify, one second at the most."),
+            Meta(
+                description="Time between two looks at all globs, more where looking takes long; "
+                "where there is no inotify, one second at the most."
+            ),
         ] = msgspec.field(default_factory=lambda: Duration(5))
         rotate_wait_seconds: Annotated[
             Duration,
@@ -172,8 +176,9 @@ class Tail(Input):
             reader.woken.set()
             now = clock.monotonic()
             soon = now + _SCAN_SHARE * (now - begun)
-            share = _IDLE_SHARE if hints.complete else _SCAN_SHARE
-            due = now + max(share * (now - begun), self._interval(hints))
+            interval = self._interval(hints)
+            quiet = min(_QUIET_SHARE * (now - begun), _QUIET_INTERVALS * interval) if hints.complete else 0
+            due = max(soon, now + max(interval, quiet))
             while (now := clock.monotonic()) < (soon if hints.names else due):
                 await hints.wait(min(_TICK_SECONDS, (soon if hints.names else due) - now))
                 self._take_hints(hints, reader)
