@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
-from operator import itemgetter
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -29,24 +28,14 @@ from mcp_ingest.component import Example, Stage, StageSettings, on_error
 from mcp_ingest.context import Context
 from mcp_ingest.event import Batch, Record
 from mcp_ingest.metrics import FLAGGED_FIELDS
-from mcp_ingest.stages._record import Shapes, metadata_of, warn
+from mcp_ingest.stages._record import metadata_of, warn
 
 _LEVELS = frozenset(LOG_LEVELS)
 _NUMBERS = (int, float)
-_TEXTS = itemgetter(*(name for name, kind in FLAT_FIELDS.items() if kind in ("time", "keyword")))
-_REST = itemgetter("log_level", "service_name", "message", "duration_ms", "status_code", "metadata")
 _DEFAULTS = {"service_name": "unknown", "log_level": "INFO", "message": ""}
 
-_NULL = frozenset((type(None),))
-_CLASSES: dict[str, frozenset[type]] = {
-    "time": _NULL | {str},
-    "keyword": _NULL | {str},
-    "text": _NULL | {str},
-    "number": _NULL | {int, float},
-    "integer": _NULL | {int},
-    "map": _NULL | {dict},
-}
-_Types = tuple[tuple[str, frozenset[type]], ...]
+_KINDS: dict[str, Any] = {"time": str, "keyword": str, "text": str, "number": int | float, "integer": int}
+_PARTS = 16  # into which records are divided to find those that have to be put right
 
 
 class ValidateConfig(StageSettings):
@@ -74,6 +63,7 @@ class Validate(Stage):
     """See the module."""
 
     Config = ValidateConfig
+    keeps_serialised = True
     EXAMPLES = (
         Example(
             "What is missing is filled in and flagged",
@@ -118,7 +108,8 @@ class Validate(Stage):
         self._defaults = {**_DEFAULTS, **config.defaults}
         self._fields = tuple(dict.fromkeys((*FLAT_FIELDS, *config.required)))
         self._others = tuple(name for name in config.required if name not in FLAT_FIELDS)
-        self._shapes = Shapes(self._judge)
+        self._schema = _schema(self._required)
+        self._maps = frozenset((dict,) if "metadata" in self._required else (dict, type(None)))
 
     def apply(self, batch: Batch) -> Batch:
         """Look at each record; put those right that are not as they should be."""
@@ -131,6 +122,8 @@ class Validate(Stage):
                 fallback = time if 0 < time < 2**63 else batch.origin(index).received
                 record, flagged = self._put_right(batch.records[index], fallback)
                 batch.records[index] = record
+                if batch.serialised is not None:
+                    batch.serialised[index] = b""
                 flags.update(flagged)
             except Exception as error:  # whatever the event brought it to, its neighbours go on
                 errors[index] = error
@@ -138,50 +131,24 @@ class Validate(Stage):
             batch.outcome.effects.append(lambda: self._count(flags))
         return on_error(self, batch, errors)
 
-    def _unusual(self, records: list[Record]) -> list[int]:
-        """Which records have to be put right; one that has every field of the schema is through with two looks."""
-        unusual = []
-        for index, record in enumerate(records):
-            try:
-                "".join(_TEXTS(record))  # raises a TypeError if one of them is no text
-                level, service, message, duration, status, metadata = _REST(record)
-                if (
-                    level in _LEVELS
-                    and service
-                    and message.__class__ is str
-                    and duration.__class__ in _NUMBERS
-                    and status.__class__ is int
-                    and metadata.__class__ is dict
-                    and not self._others
-                ):
-                    continue
-            except (KeyError, TypeError):
-                pass
-            if not self._fine(record):
-                unusual.append(index)
-        return unusual
+    def _unusual(self, records: list[Record], first: int = 0) -> list[int]:
+        """Which records have to be put right: all are looked at together, smaller parts where that finds one."""
+        if self._fine(records):
+            return []
+        if len(records) == 1:
+            return [first]
+        size = -(-len(records) // _PARTS)
+        starts = range(0, len(records), size)
+        return [index for start in starts for index in self._unusual(records[start : start + size], first + start)]
 
-    def _judge(self, shape: tuple[str, ...]) -> _Types | None:
-        """For records with these keys: None if something is missing, else what each field may be."""
-        if not self._required.issubset(shape):
-            return None
-        return tuple(
-            (name, classes - _NULL if name in self._required else classes)
-            for name in shape
-            if (classes := _CLASSES.get(FLAT_FIELDS.get(name, "any"))) is not None
-        )
-
-    def _fine(self, record: Record) -> bool:
-        types = self._shapes[tuple(record)]
-        if types is None:
+    def _fine(self, records: list[Record]) -> bool:
+        """Whether all can stay as they are: msgspec's conversion, 0.3 µs an event, says so; its result is not used."""
+        try:
+            msgspec.convert({"records": records}, self._schema)
+        except (msgspec.ValidationError, UnicodeError):  # the latter for half of a surrogate pair as a key
             return False
-        for name, classes in types:
-            if record[name].__class__ not in classes:
-                return False
-        return (
-            record.get("log_level", "INFO") in _LEVELS
-            and record.get("service_name", "-") != ""
-            and None not in map(record.get, self._others)
+        return self._maps.issuperset(map(type, [record.get("metadata") for record in records])) and not any(
+            None in [record.get(name) for record in records] for name in self._others
         )
 
     def _put_right(self, record: Record, fallback: int) -> tuple[Record, list[str]]:
@@ -219,6 +186,20 @@ class Validate(Stage):
     def _count(self, flags: Counter[str]) -> None:
         for name, count in flags.items():
             self.context.metrics.counter(FLAGGED_FIELDS, stage=self.context.name, field=name).inc(count)
+
+
+def _schema(required: frozenset[str]) -> Any:
+    """`{"records": [...]}` in good shape, as a type for msgspec; maps are left out, since it would build each anew."""
+    fields: list[Any] = []
+    for name, kind in FLAT_FIELDS.items():
+        if name == "log_level":
+            fields.append((name, Literal[LOG_LEVELS], msgspec.NODEFAULT if name in required else "INFO"))
+        elif kind in _KINDS:
+            good = Annotated[str, Meta(min_length=1)] if name == "service_name" else _KINDS[kind]
+            fields.append((name, good) if name in required else (name, good | None, None))
+    record = msgspec.defstruct("_Record", fields, kw_only=True, gc=False)
+    # a struct around the list: of a bare `list[…]` msgspec works out the type at every call, for 10 µs
+    return msgspec.defstruct("_Records", [("records", list[record])])  # type: ignore[valid-type]
 
 
 def _keep_invalid(record: Record, invalid: dict[str, Any]) -> None:
