@@ -13,6 +13,7 @@ Sources: W3C Trace Context level 1; openzipkin/b3-propagation.
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from mcp_ingest.component import Example, Stage, StageSettings, on_error
@@ -22,6 +23,8 @@ from mcp_ingest.stages._record import Shapes, metadata_of, set_aside
 
 _HEX = b"0123456789abcdef"
 _ZEROS = "0" * 32
+_TRACE, _SPAN = itemgetter("trace_id"), itemgetter("span_id")
+_MANY = 8  # records, from which on looking at columns is cheaper
 
 _TRACE_NAMES = ("trace-id", "traceid", "trace.id", "oteltraceid", "otel-trace-id", "dd.trace-id", "dd-trace-id")
 _SPAN_NAMES = ("span-id", "spanid", "span.id", "otelspanid", "otel-span-id", "dd.span-id", "dd-span-id")
@@ -83,21 +86,13 @@ class CorrelateTrace(Stage):
 
     def apply(self, batch: Batch) -> Batch:
         """Leave records alone that have both ids, or nothing to find them in; search the others."""
+        if len(batch) >= _MANY and _all_there(batch.records):
+            return batch
         errors: dict[int, BaseException] = {}
         shapes = self._shapes
         for index, record in enumerate(batch.records):
-            try:
-                trace, span = record["trace_id"], record["span_id"]
-                if (
-                    len(trace) == 32
-                    and len(span) == 16
-                    and not (trace + span).encode().translate(None, _HEX)
-                    and trace != _ZEROS
-                    and span != _ZEROS[:16]
-                ):
-                    continue
-            except (KeyError, TypeError, AttributeError, UnicodeError):
-                pass  # one is missing, or no text
+            if _are_there(record):
+                continue
             try:
                 metadata = record.get("metadata")
                 if shapes[tuple(record)] or (metadata.__class__ is dict and shapes[tuple(metadata)]):
@@ -105,6 +100,33 @@ class CorrelateTrace(Stage):
             except Exception as error:  # whatever the event brought it to, its neighbours go on
                 errors[index] = error
         return on_error(self, batch, errors)
+
+
+def _all_there(records: list[Record]) -> bool:
+    """Whether all have both ids, by columns: half of what a look at each costs. No means that one may not."""
+    try:
+        for column, zeros in ((_TRACE, _ZEROS), (_SPAN, _ZEROS[:16])):
+            ids = list(map(column, records))
+            text = "".join(ids)
+            if set(map(len, ids)) != {len(zeros)} or text.encode().translate(None, _HEX) or zeros in text:
+                return False
+    except (KeyError, TypeError, UnicodeError):  # one is missing, or no text
+        return False
+    return True
+
+
+def _are_there(record: Record) -> bool:
+    try:
+        trace, span = record["trace_id"], record["span_id"]
+        return (
+            len(trace) == 32
+            and len(span) == 16
+            and not (trace + span).encode().translate(None, _HEX)
+            and trace != _ZEROS
+            and span != _ZEROS[:16]
+        )
+    except (KeyError, TypeError, AttributeError, UnicodeError):
+        return False  # one is missing, or no text
 
 
 def _canonical(name: str) -> str:
