@@ -65,7 +65,8 @@ class Run:
             return command.port is None or listens(command.port)
 
         wait_until(ready, f"{self.program.name} listens", pause=0.002)
-        self.figures["listening_seconds"] = time.monotonic() - self.running.began
+        if command.port is not None:
+            self.figures["listening_seconds"] = time.monotonic() - self.running.began
         wait_until(lambda: self.program.ready(self.place), f"{self.program.name} is ready", 120)
         time.sleep(_SETTLE_SECONDS)
 
