@@ -9,7 +9,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, repeat
+from operator import add, sub
 from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -154,13 +155,13 @@ class Series:
             key = self._key(labels)
             self._values[key] = self._values.get(key, 0) + total
             before = self._buckets.get(key)
-            self._buckets[key] = buckets if before is None else [a + b for a, b in zip(before, buckets, strict=True)]
+            self._buckets[key] = buckets if before is None else list(map(add, before, buckets))
 
     def bucketed(self, values: list[float]) -> tuple[list[int], float]:
         """How many of these finite values fall into each bucket, and their sum; sorts the list."""
         values.sort()
-        below = [bisect_right(values, bound) for bound in self.metric.buckets]
-        return [b - a for a, b in zip([0, *below], [*below, len(values)], strict=True)], sum(values)
+        below = [0, *map(bisect_right, repeat(values), self.metric.buckets), len(values)]
+        return list(map(sub, below[1:], below)), sum(values)
 
     def describe(self) -> Iterable[Family]:
         """The names this takes, for the registry."""

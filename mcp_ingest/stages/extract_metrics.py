@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import compress
+from operator import itemgetter
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -30,8 +31,11 @@ from mcp_ingest.context import Context
 from mcp_ingest.errors import ConfigError
 from mcp_ingest.event import Batch, Record
 from mcp_ingest.expression import compile_expression
-from mcp_ingest.metrics import Metric, Series
+from mcp_ingest.metrics import Labels, Metric, Series
 
+Key = tuple[Any, ...]  # an event's label values
+
+_NUMBERS = frozenset((int, float))
 _LONGEST_LABEL = 128
 _BUCKETS = (1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10000.0, 30000.0, 60000.0)
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
@@ -156,7 +160,7 @@ class _Measure:
     def __init__(self, settings: _MetricSettings, series: Series) -> None:
         self._series = series
         self._when = compile_expression(settings.when) if settings.when is not None else None
-        self._labels = [_column(field) for field in settings.labels.values()]
+        self._keys = _keys(list(settings.labels.values()))
         self._value = _column(settings.value) if settings.value is not None else None
         self._work = {"counter": self._count, "gauge": self._last, "histogram": self._distribution}[settings.type]
 
@@ -165,46 +169,67 @@ class _Measure:
         records: Sequence[Record] = batch.records
         if self._when is not None:
             records = list(compress(records, self._when.mask(records, batch.tags, batch.times)))
-        return self._work(records) if records else None
-
-    def _keys(self, records: Sequence[Record]) -> Iterable[tuple[Any, ...]]:
-        """The label values of each event, as they are in the record; what cannot be a key as text."""
-        if not self._labels:
-            return [()] * len(records)
-        columns = [column(records) for column in self._labels]
+        if not records:
+            return None
+        keys = self._keys(records)
         try:
-            set(columns[0]).union(*columns[1:])
-        except TypeError:  # a list or a map
-            columns = [[_label(value) for value in column] for column in columns]
-        return zip(*columns, strict=True)
+            return self._work(keys, records)
+        except TypeError:  # a label's value is a list or a map, which no key can be
+            return self._work([_labels(key) for key in keys], records)
 
-    def _grouped(self, records: Sequence[Record]) -> dict[tuple[str, ...], list[float]]:
+    def _count(self, keys: Iterable[Key], records: Sequence[Record]) -> Callable[[], None]:
+        amounts: dict[Labels, float] = {}
+        if self._value is None:
+            for key, count in Counter(keys).items():
+                labels = _labels(key)
+                amounts[labels] = amounts.get(labels, 0) + count
+        else:
+            amounts = {key: sum(v for v in values if v > 0) for key, values in self._grouped(keys, records).items()}
+        return partial(self._series.add, amounts)
+
+    def _last(self, keys: Iterable[Key], records: Sequence[Record]) -> Callable[[], None]:
+        return partial(self._series.set, {key: values[-1] for key, values in self._grouped(keys, records).items()})
+
+    def _distribution(self, keys: Iterable[Key], records: Sequence[Record]) -> Callable[[], None]:
+        bucketed = self._series.bucketed
+        groups = self._grouped(keys, records)
+        return partial(self._series.observe, {key: bucketed(values) for key, values in groups.items()})
+
+    def _grouped(self, keys: Iterable[Key], records: Sequence[Record]) -> dict[Labels, list[float]]:
         """The values by label values; what is no finite number is left out."""
         assert self._value is not None
-        groups: defaultdict[tuple[Any, ...], list[float]] = defaultdict(list)
-        for key, value in zip(self._keys(records), self._value(records), strict=True):
-            if value.__class__ is float or value.__class__ is int:
+        values = self._value(records)
+        pairs: Iterable[tuple[Key, Any]] = zip(keys, values, strict=True)
+        if not _NUMBERS.issuperset(map(type, values)):
+            pairs = [pair for pair in pairs if pair[1].__class__ in _NUMBERS]
+        groups: dict[Key, list[float]] = {}
+        for key, value in pairs:
+            try:
                 groups[key].append(value)
-        result: defaultdict[tuple[str, ...], list[float]] = defaultdict(list)
-        for key, values in groups.items():
-            result[_labels(key)] += values if _all_finite(values) else filter(_is_finite, values)
-        return {key: values for key, values in result.items() if values}
+            except KeyError:
+                groups[key] = [value]
+        result: dict[Labels, list[float]] = {}
+        for key, found in groups.items():
+            finite = found if _all_finite(found) else list(filter(_is_finite, found))
+            if finite:
+                result.setdefault(_labels(key), []).extend(finite)
+        return result
 
-    def _count(self, records: Sequence[Record]) -> Callable[[], None]:
-        amounts: Counter[tuple[str, ...]] = Counter()
-        if self._value is None:
-            for key, count in Counter(self._keys(records)).items():
-                amounts[_labels(key)] += count
-            return partial(self._series.add, amounts)
-        sums = {key: sum(v for v in values if v > 0) for key, values in self._grouped(records).items()}
-        return partial(self._series.add, sums)
 
-    def _last(self, records: Sequence[Record]) -> Callable[[], None]:
-        return partial(self._series.set, {key: values[-1] for key, values in self._grouped(records).items()})
+def _keys(fields: Sequence[str]) -> Callable[[Sequence[Record]], list[Key]]:
+    """All events' values of these fields as tuples, as they are in the record."""
+    columns = [_column(field) for field in fields]
+    together: Callable[[Record], Key] | None = itemgetter(*fields) if len(fields) > 1 else None
 
-    def _distribution(self, records: Sequence[Record]) -> Callable[[], None]:
-        groups = self._grouped(records)
-        return partial(self._series.observe, {key: self._series.bucketed(values) for key, values in groups.items()})
+    def keys(records: Sequence[Record]) -> list[Key]:
+        if together is not None:
+            try:
+                return list(map(together, records))
+            except KeyError:  # not every record has them all, or they are in maps
+                pass
+        return list(zip(*[column(records) for column in columns], strict=True)) if columns else [()] * len(records)
+
+    return keys
 
 
 def _column(field: str) -> Callable[[Sequence[Record]], list[Any]]:
@@ -228,7 +253,7 @@ def _label(value: Any) -> str:
     return "unknown" if value is None or value == "" else str(value)[:_LONGEST_LABEL]
 
 
-def _labels(key: tuple[Any, ...]) -> tuple[str, ...]:
+def _labels(key: Key) -> Labels:
     return tuple(map(_label, key))
 
 
