@@ -245,10 +245,12 @@ class Delivery:
                 break
             fits = _fitting(work, output.max_request_bytes - size, output.max_request_events - count)
             if fits < len(work.indices):
-                if not works and (output.whole_chunks or not fits):
-                    fits = len(work.indices) if output.whole_chunks else 1
+                if works and (output.whole_chunks or _is_whole(work)):
+                    fits = 0  # a chunk that is sent whole is sent as it is stored
                 elif output.whole_chunks:
-                    fits = 0
+                    fits = len(work.indices)
+                elif not works:
+                    fits = max(fits, 1)
                 if fits < len(work.indices):
                     self._ready.appendleft(_part(work, work.indices[fits:]))
                 if not fits:

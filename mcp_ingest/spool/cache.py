@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from mcp_ingest.spool.model import Chunk
 
-MAX_BYTES = 32 * 2**20
+MAX_BYTES = 16 * 2**20
 _OVERHEAD = 2000  # of the objects of a chunk
 
 
