@@ -48,6 +48,7 @@ class CorrelateTrace(Stage):
     """See the module."""
 
     Config = CorrelateTraceConfig
+    keeps_serialised = True
     EXAMPLES = (
         Example(
             "W3C",
@@ -96,6 +97,8 @@ class CorrelateTrace(Stage):
             try:
                 metadata = record.get("metadata")
                 if shapes[tuple(record)] or (metadata.__class__ is dict and shapes[tuple(metadata)]):
+                    if batch.serialised is not None:
+                        batch.serialised[index] = b""
                     _correlate(record)
             except Exception as error:  # whatever the event brought it to, its neighbours go on
                 errors[index] = error

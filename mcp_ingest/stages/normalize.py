@@ -74,6 +74,7 @@ class Normalize(Stage):
     """See the module."""
 
     Config = NormalizeConfig
+    keeps_serialised = True
     EXAMPLES = (
         Example(
             "ECS, dotted and nested",
@@ -142,6 +143,8 @@ class Normalize(Stage):
                 _set_level(record)
                 unusable += self._set_time(record, _fallback(batch, index))
                 batch.records[index] = record
+                if batch.serialised is not None:
+                    batch.serialised[index] = b""
             except Exception as error:  # whatever the event brought it to, its neighbours go on
                 errors[index] = error
         if unusable:
