@@ -205,6 +205,9 @@ class Output(Component):
     #: A request has all of a chunk's events for one destination, under the chunk's name, or none: for outputs that
     #: replace and so never double. The same chunk may come again for another destination.
     whole_chunks: ClassVar[bool] = False
+    #: What is addressed to it counts as delivered with its commit, and is never written: nothing is serialised or
+    #: held for it.
+    holds_nothing: ClassVar[bool] = False
     #: Requests in flight at the most, and uncompressed bytes of lines in one request at the most.
     concurrency: int = 4
     max_request_bytes: int = 5_000_000

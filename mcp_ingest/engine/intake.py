@@ -129,8 +129,9 @@ class IntakeMaker:
             batch = _refuse_all(batch)
         else:
             batch = pipeline.run(batch)
-            for priority, part in _by_priority(batch):
-                self._chunk(made.intake, pipeline, priority, part)
+            held = [name for name in pipeline.outputs if not self._outputs[name].holds_nothing]
+            for priority, part in _by_priority(batch) if held else [(NORMAL, batch)]:
+                self._chunk(made.intake, pipeline, held, priority, part)
                 if part is not batch:
                     batch.outcome.take(part.outcome)
         for (source, term, reason), count in batch.outcome.removed.items():
@@ -138,17 +139,18 @@ class IntakeMaker:
         self._letters(made.intake, name, pipeline, batch.outcome.rejected)
         made.effects += batch.outcome.effects
 
-    def _chunk(self, intake: Intake, pipeline: Pipeline, priority: int, batch: Batch) -> None:
-        entries, ledger = finish(batch), intake.ledger
+    def _chunk(self, intake: Intake, pipeline: Pipeline, held: list[str], priority: int, batch: Batch) -> None:
+        """One chunk for the outputs of `held`, and the counters of all."""
+        entries, ledger = finish(batch) if held else b"", intake.ledger
         for source, count in batch.counts().items():
             ledger[InputKey(source, pipeline.name, Term.ACCEPTED)] += count
-        if not entries:
-            return
-        places: dict[str, list[str | None]] = {}
         for output in pipeline.outputs:
-            places[output] = [*self._outputs[output].address(batch)]
             ledger[OutputKey(output, Term.ASSIGNED)] += len(batch)
-        intake.chunks.append(NewChunk(pipeline.name, priority, entries, batch.tags, places))
+            if output not in held:
+                ledger[OutputKey(output, Term.DELIVERED)] += len(batch)
+        if entries:
+            places: dict[str, list[str | None]] = {name: [*self._outputs[name].address(batch)] for name in held}
+            intake.chunks.append(NewChunk(pipeline.name, priority, entries, batch.tags, places))
 
     def _letters(self, intake: Intake, name: str, pipeline: Pipeline | None, rejected: list[Rejected]) -> None:
         now = self._clock.time_ns()

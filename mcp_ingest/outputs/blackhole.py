@@ -1,6 +1,7 @@
 """`blackhole`: takes every event and keeps none: for measuring everything before it, and for trying a pipeline.
 
-Guarantees: none; what comes here is gone, and counts as delivered.
+Guarantees: none; what comes here is gone, and counts as delivered. It is neither serialised nor spooled for this
+output.
 
 Metrics: those of every output.
 """
@@ -19,6 +20,7 @@ class Blackhole(Output):
     """See the module."""
 
     EXAMPLES: ClassVar[Sequence[Example]] = (Example("Measure a pipeline", {}),)
+    holds_nothing = True
 
     def address(self, batch: Batch) -> list[str]:
         """One place for all."""

@@ -7,12 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from mcp_ingest.component import Output
+from mcp_ingest.context import Context, SystemClock
+from mcp_ingest.engine.intake import IntakeMaker, Route
+from mcp_ingest.engine.pipeline import Pipeline
 from mcp_ingest.engine.status import sums
 from mcp_ingest.errors import SpoolError, StreamBrokenError
 from mcp_ingest.event import Batch, ChunkSlice, Progress, Rejected, Stream, Term
+from mcp_ingest.outputs.blackhole import Blackhole
 from mcp_ingest.spool import Spool
-from mcp_ingest.spool.model import Intake
-from tests.engine.parts import batch, ingesting, spool_in
+from mcp_ingest.spool.model import Intake, OutputKey
+from tests.engine.parts import Scripted, batch, ingesting, spool_in
 
 
 async def _events(spool: Spool) -> list[str]:
@@ -182,3 +187,24 @@ async def test_a_tag_that_is_no_utf8_harms_nobody(tmp_path: Path) -> None:
         assert chunk.tags == ["mcp.\ufffd", "mcp.a"]
         assert {letter.tag for letter in await spool.letters(10)} == {"mcp.\ufffd", "stranger.\ufffd"}
         _assert_closed(spool)
+
+
+async def test_an_output_that_holds_nothing_gets_its_events_with_the_commit(tmp_path: Path) -> None:
+    """Its events are assigned and delivered at once; no chunk names it, and none is made for it alone."""
+    outputs: dict[str, Output] = {"out": Scripted(), "nothing": Blackhole(Blackhole.Config(), Context())}
+    routes = [
+        Route(lambda tag: tag == "both", Pipeline("both", [], ["out", "nothing"])),
+        Route(lambda tag: tag == "alone", Pipeline("alone", [], ["nothing"])),
+    ]
+    async with spool_in(tmp_path, {"out": "scripted", "nothing": "blackhole"}) as spool:
+        maker = IntakeMaker(routes, outputs, spool, SystemClock())
+        for tag in ("both", "alone"):
+            made = maker.make([("in", batch({"a": 1}, {"log_level": "ERROR"}, tag=tag), Progress())])
+            await spool.commit(made.intake)
+        chunks = await spool.fresh("out", 0, 2**30)
+        assert [[*chunk.destinations] for chunk in chunks] == [["out"], ["out"]]
+        assert spool.usage().chunks == 2
+        assert spool.held("nothing").events == 0
+        assert spool.ledger()[OutputKey("nothing", Term.DELIVERED)] == 4
+        held = {name: spool.held(name).events for name in outputs}
+        assert all(row["closed"] for row in sums(spool.ledger(), held, 0))

@@ -27,7 +27,7 @@ async def running(tmp_path: Path) -> AsyncIterator[tuple[Daemon, str]]:
     config = {
         "inputs": {"files": {"type": "tail", "paths": [str(tmp_path / "*.log")], "start_at": "head"}},
         "pipelines": {"p": {"match": "**", "stages": ["parse_json", "redact"]}},
-        "outputs": {"blackhole": {}},
+        "outputs": {"archive": {"type": "file", "path": str(tmp_path / "archive.ndjson")}},
         "spool": {"directory": str(tmp_path / "spool")},
     }
     path = tmp_path / "config.yaml"
@@ -36,7 +36,7 @@ async def running(tmp_path: Path) -> AsyncIterator[tuple[Daemon, str]]:
     async with serving(daemon, HttpSettings(port=0)) as address, asyncio.TaskGroup() as group:
         group.create_task(daemon.run())
         await until(lambda: daemon.listening and daemon.spool.usage().dead_letters == 1)
-        await until(lambda: daemon.status()["outputs"]["blackhole"]["delivered"] == 1)
+        await until(lambda: daemon.status()["outputs"]["archive"]["delivered"] == 1)
         try:
             yield daemon, address
         finally:
@@ -53,7 +53,7 @@ async def test_metrics_are_the_ledger_s(running: tuple[Daemon, str]) -> None:
     status, text = await _get(running[1] + "/metrics")
     assert status == 200
     assert 'mcp_ingest_input_events_total{input="files",pipeline="p",reason="",term="received"} 2.0' in text
-    assert 'mcp_ingest_output_events_total{output="blackhole",reason="",term="delivered"} 1.0' in text
+    assert 'mcp_ingest_output_events_total{output="archive",reason="",term="delivered"} 1.0' in text
     assert "mcp_ingest_dead_letters 1.0" in text
     assert "mcp_ingest_delivery_seconds_bucket" in text
     assert "mcp_ingest_ingest_to_delivery_seconds_count" in text
