@@ -124,6 +124,7 @@ def catalogue() -> list[Metric]:
 
 
 Labels = tuple[str, ...]
+_ENOUGH = 256  # values of one series that wait to be put into buckets
 
 
 class Series:
@@ -137,6 +138,7 @@ class Series:
         self.max_series = max_series
         self._values: dict[Labels, float] = {}
         self._buckets: dict[Labels, list[int]] = {}  # not cumulative, the last one is +Inf
+        self._waiting: dict[Labels, list[float]] = {}  # not yet in buckets
 
     def add(self, amounts: Mapping[Labels, float]) -> None:
         """Raise a counter by these amounts."""
@@ -149,13 +151,27 @@ class Series:
         for labels, value in values.items():
             self._values[self._key(labels)] = value
 
-    def observe(self, observations: Mapping[Labels, tuple[list[int], float]]) -> None:
-        """Add to a histogram what `bucketed` made of the values."""
-        for labels, (buckets, total) in observations.items():
+    def observe(self, values: Mapping[Labels, list[float]]) -> None:
+        """Add these finite values to a histogram.
+
+        They are put into buckets when there are enough of them or when somebody looks: for two values of a small
+        batch that costs as much as for a hundred.
+        """
+        for labels, new in values.items():
             key = self._key(labels)
-            self._values[key] = self._values.get(key, 0) + total
-            before = self._buckets.get(key)
-            self._buckets[key] = buckets if before is None else list(map(add, before, buckets))
+            waiting = self._waiting.get(key)
+            if waiting is None:
+                self._values.setdefault(key, 0)
+                self._waiting[key] = waiting = []
+            waiting += new
+            if len(waiting) > _ENOUGH:
+                self._settle(key)
+
+    def _settle(self, key: Labels) -> None:
+        buckets, total = self.bucketed(self._waiting.pop(key))
+        before = self._buckets.get(key)
+        self._buckets[key] = buckets if before is None else list(map(add, before, buckets))
+        self._values[key] += total
 
     def bucketed(self, values: list[float]) -> tuple[list[int], float]:
         """How many of these finite values fall into each bucket, and their sum; sorts the list."""
@@ -169,6 +185,8 @@ class Series:
 
     def collect(self) -> Iterable[Family]:
         """All series, for a scrape."""
+        for key in list(self._waiting):
+            self._settle(key)
         family = self._family()
         for labels, value in list(self._values.items()):
             if isinstance(family, HistogramMetricFamily):

@@ -49,3 +49,17 @@ def test_series_are_shared_or_refused() -> None:
     series.add({("x",): 1, ("y",): 2})
     series.add({("z",): 3})
     assert metrics.registry.get_sample_value("n_total", {"a": "other"}) == 5
+
+
+def test_values_wait_for_their_buckets() -> None:
+    """A histogram that is read has all values, however few came at a time, those above the limit of series too."""
+    metrics = Metrics()
+    series = metrics.series(Metric("h", "histogram", "A histogram.", ("a",), (1, 10)), max_series=1)
+    value = metrics.registry.get_sample_value
+    for number in range(1000):
+        series.observe({("x",): [number / 100, 20], ("y",): [5]})
+    assert value("h_bucket", {"a": "x", "le": "1.0"}) == 101
+    assert value("h_count", {"a": "x"}) == 2000
+    assert value("h_sum", {"a": "other"}) == 5000
+    series.observe({("x",): [0.5]})
+    assert value("h_bucket", {"a": "x", "le": "1.0"}) == 102

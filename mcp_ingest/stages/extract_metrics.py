@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import compress
@@ -191,28 +191,22 @@ class _Measure:
         return partial(self._series.set, {key: values[-1] for key, values in self._grouped(keys, records).items()})
 
     def _distribution(self, keys: Iterable[Key], records: Sequence[Record]) -> Callable[[], None]:
-        bucketed = self._series.bucketed
-        groups = self._grouped(keys, records)
-        return partial(self._series.observe, {key: bucketed(values) for key, values in groups.items()})
+        return partial(self._series.observe, self._grouped(keys, records))
 
     def _grouped(self, keys: Iterable[Key], records: Sequence[Record]) -> dict[Labels, list[float]]:
         """The values by label values; what is no finite number is left out."""
         assert self._value is not None
         values = self._value(records)
-        pairs: Iterable[tuple[Key, Any]] = zip(keys, values, strict=True)
-        if not _NUMBERS.issuperset(map(type, values)):
-            pairs = [pair for pair in pairs if pair[1].__class__ in _NUMBERS]
-        groups: dict[Key, list[float]] = {}
+        pairs: Iterable[tuple[Key, float]] = zip(keys, values, strict=True)
+        if not _NUMBERS.issuperset(map(type, values)) or not _all_finite(values):
+            pairs = [(key, value) for key, value in pairs if value.__class__ in _NUMBERS and _is_finite(value)]
+        groups: defaultdict[Key, list[float]] = defaultdict(list)
         for key, value in pairs:
-            try:
-                groups[key].append(value)
-            except KeyError:
-                groups[key] = [value]
+            groups[key].append(value)
         result: dict[Labels, list[float]] = {}
         for key, found in groups.items():
-            finite = found if _all_finite(found) else list(filter(_is_finite, found))
-            if finite:
-                result.setdefault(_labels(key), []).extend(finite)
+            labels = _labels(key)
+            result[labels] = result[labels] + found if labels in result else found
         return result
 
 
