@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_ingest.codecs.timestamps import is_canonical, parse, render
+from mcp_ingest.codecs.timestamps import are_canonical, is_canonical, parse, render
 
 NOON = 1_795_359_600 * 10**9  # 2026-11-22T15:00:00Z
 
@@ -115,3 +115,24 @@ def test_any_text_is_a_time_or_none(text: str) -> None:
     """No text raises, and none leads out of the range."""
     found = parse(text)
     assert found is None or 0 <= found < 2**63
+
+
+_SECOND = "2026-11-22T15:04:05"
+_NEARLY = st.tuples(st.integers(0, 19), st.sampled_from("0123459-T:.Z \u0664")).map(
+    lambda change: f"{_SECOND}.123Z"[: change[0]] + change[1] + f"{_SECOND}.123Z"[change[0] + 1 :]
+)
+
+
+@given(st.lists(st.sampled_from([f"{_SECOND}{end}" for end in ("Z", ".123Z", ".123456Z", ".123z", "")]) | _NEARLY))
+def test_many_are_canonical_where_each_is(texts: list[str]) -> None:
+    """What is said of many times at once is true of each; of one length and this century none is missed."""
+    each = all(map(is_canonical, texts))
+    assert each or not are_canonical(texts)
+    if len(set(map(len, texts))) == 1 and {text[:2] for text in texts} == {"20"}:
+        assert are_canonical(texts) == each
+
+
+def test_what_is_no_text_among_many() -> None:
+    """A time that is no text is an error, for the caller to take the way of each by itself."""
+    with pytest.raises(TypeError):
+        are_canonical([f"{_SECOND}Z", 1])  # type: ignore[list-item]
