@@ -17,7 +17,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import accumulate, chain, compress, repeat
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from mcp_ingest.errors import IngestError
 
@@ -97,7 +99,7 @@ def uid_prefix(uid: bytes, generation: int = 0) -> str:
 # --- where events come from --------------------------------------------------------------------------------
 
 
-class Origin(NamedTuple):
+class Origin(msgspec.Struct, frozen=True, gc=False):
     """What a run of events has in common.
 
     `input` is the input's name, `prefix` the first 20 characters of the ids, `received` nanoseconds since
@@ -107,7 +109,7 @@ class Origin(NamedTuple):
     input: str
     prefix: str
     received: int
-    metadata: dict[str, Any] = {}  # noqa: RUF012  never changed in place: shared by all runs that have none
+    metadata: dict[str, Any] = {}
 
 
 class Stream:
@@ -123,7 +125,7 @@ class Stream:
         self.failed: BaseException | None = None
 
 
-class ChunkSlice(NamedTuple):
+class ChunkSlice(msgspec.Struct, frozen=True, gc=False):
     """A forward chunk, or a slice of one: `digest` (16 bytes) names it, `start` is the first event's index."""
 
     digest: bytes

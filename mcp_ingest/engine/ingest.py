@@ -88,7 +88,8 @@ class Ingest:
         if not progress.chunks:
             await self._enqueue(name, batch, progress)
             return
-        others = {n: first for n, key in enumerate(_keys(progress)) if (first := self._chunks.get(key)) is not None}
+        keys, chunks = _keys(progress), self._chunks
+        others = {} if chunks.keys().isdisjoint(keys) else {n: chunks[k] for n, k in enumerate(keys) if k in chunks}
         if not others:
             # It is in flight until its commit, also when nobody waits for it any more.
             await asyncio.shield(self._enqueue_chunks(name, batch, progress))
@@ -196,7 +197,7 @@ class Ingest:
 
 
 def _keys(progress: Progress) -> list[tuple[bytes, int]]:
-    return [chunk[:2] for chunk in progress.chunks]
+    return [(chunk.digest, chunk.start) for chunk in progress.chunks]
 
 
 def _runs(batch: Batch, progress: Progress, places: Collection[int]) -> Collection[int]:

@@ -49,17 +49,20 @@ class IntakeMaker:
 
     def taken_before(self, chunks: Sequence[ChunkSlice]) -> set[int]:
         """The places of those forward chunks, or slices of them, that are committed already or stand here twice."""
+        digests = [chunk.digest for chunk in chunks]
+        committed, different = self._spool.seen(digests), set(digests)
+        if not committed and len(different) == len(chunks) and all(map(_is_whole, chunks)):
+            return set()
         taken, here = set[int](), set[tuple[bytes, int]]()
         for place, chunk in enumerate(chunks):
-            key = chunk[:2]
-            if key in here or self._is_committed(chunk):
+            key = chunk.digest, chunk.start
+            if key in here or chunk.digest in committed or self._is_passed(chunk):
                 taken.add(place)
             here.add(key)
         return taken
 
-    def _is_committed(self, chunk: ChunkSlice) -> bool:
-        if self._spool.seen(chunk.digest):
-            return True
+    def _is_passed(self, chunk: ChunkSlice) -> bool:
+        """Whether the slices of this chunk got as far, before the connection broke."""
         done = self._spool.position(_slice_key(chunk))
         return done is not None and chunk.start <= struct.unpack(">Q", done)[0]
 
@@ -144,6 +147,8 @@ class IntakeMaker:
         entries, ledger = finish(batch) if held else b"", intake.ledger
         for source, count in batch.counts().items():
             ledger[InputKey(source, pipeline.name, Term.ACCEPTED)] += count
+        if not batch.records:
+            return
         for output in pipeline.outputs:
             ledger[OutputKey(output, Term.ASSIGNED)] += len(batch)
             if output not in held:
@@ -185,7 +190,7 @@ def _by_priority(batch: Batch) -> list[tuple[int, Batch]]:
     """The batch, or its two parts where events of both priorities are in it."""
     high = [record.get("log_level") in _HIGH_LEVELS for record in batch.records]
     if True not in high:
-        return [(NORMAL, batch)] if high else []
+        return [(NORMAL, batch)]
     if False not in high:
         return [(HIGH, batch)]
     urgent, others = batch.split(high)
@@ -208,6 +213,10 @@ def _refuse_all(batch: Batch) -> Batch:
     empty = batch.select([])
     empty.outcome = batch.outcome
     return empty
+
+
+def _is_whole(chunk: ChunkSlice) -> bool:
+    return chunk.last and not chunk.start
 
 
 def _slice_key(chunk: ChunkSlice) -> str:

@@ -1,24 +1,31 @@
-"""Digests of the forward chunk ids that were committed: has this one been here?
+"""Digests of the forward chunk ids that were committed: have these been here?
 
-The newest million, as sorted blocks of 65,536 digests: a bisection of each block is 0.4 microseconds, all sixteen
-7, once for a forward chunk; the memory is 16 bytes a digest, where a set of a million takes 100 MB. What is
-newer than the last full block is a plain set. A block goes when the sixteen behind it are full, or when its
-newest digest is 72 hours old.
+The newest million, as sorted blocks of 65,536 digests; the memory is 18 bytes a digest, where a set of a million
+takes 100 MB. What is newer than the last full block is a plain set. A block goes when the fifteen behind it are full,
+or when its newest digest is 72 hours old.
+
+Messages of one event come with a chunk id each, so the question must be cheap: eight blocks share a field of bits, of
+which each digest sets one, and only a digest whose bit is set (one in seventeen that was never here) is looked for, by
+a bisection of each block (0.4 microseconds a block). With 300,000 digests the bisections alone were a fifth of all
+CPU before.
 """
 
 from __future__ import annotations
 
+import struct
 import sys
 from array import array
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 DIGEST_BYTES = 16
 BLOCK = 65_536
 BLOCKS = 15  # besides the set: together a million
 KEEP_NS = 72 * 3600 * 10**9
+_SHARED = 8  # blocks to a field of bits
+_BITS = 23  # 2 to this power are in it: one megabyte
 
 
 class _Block(NamedTuple):
@@ -27,40 +34,80 @@ class _Block(NamedTuple):
     newest: int
 
 
+class _Group:
+    """Blocks that share a field of bits."""
+
+    def __init__(self) -> None:
+        self.blocks: deque[_Block] = deque()
+        self._bits = bytearray(2**_BITS // 8)
+        self._full = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many blocks came as share one; some may be gone again."""
+        return self._full == _SHARED
+
+    def add(self, block: _Block) -> None:
+        """One more block."""
+        self.blocks.append(block)
+        self._full += 1
+        bits = self._bits
+        for high in block.high:
+            bits[high >> 67 - _BITS] |= 1 << (high >> 64 - _BITS & 7)
+
+    def doubtful(self, highs: Sequence[int]) -> list[int]:
+        """The places of those whose bit is set."""
+        bits = self._bits
+        return [place for place, high in enumerate(highs) if bits[high >> 67 - _BITS] >> (high >> 64 - _BITS & 7) & 1]
+
+
 class Seen:
     """The digests in memory; what the database has of them is the writer's work."""
 
     def __init__(self) -> None:
         self._recent: set[bytes] = set()
         self._newest = 0
-        self._blocks: deque[_Block] = deque(maxlen=BLOCKS)
+        self._groups: deque[_Group] = deque()
 
-    def __contains__(self, digest: bytes) -> bool:
-        if digest in self._recent:
-            return True
-        high, low = int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:], "big")
-        return any(_find(block, high, low) for block in self._blocks)
+    def among(self, digests: Collection[bytes]) -> set[bytes]:
+        """Those of these digests that are here."""
+        found = self._recent.intersection(digests)
+        if self._groups:
+            some = list(digests)
+            highs = struct.unpack(">" + "Q8x" * len(some), b"".join(some))
+            for group in self._groups:
+                found.update(some[n] for n in group.doubtful(highs) if _is_in(group.blocks, some[n]))
+        return found
 
     def __len__(self) -> int:
-        return len(self._recent) + sum(len(block.high) for block in self._blocks)
+        return len(self._recent) + sum(len(block.high) for group in self._groups for block in group.blocks)
 
     def add(self, digests: Iterable[bytes], time_ns: int) -> None:
         """These were committed at that time."""
         self._recent.update(digests)
         self._newest = max(self._newest, time_ns)
         if len(self._recent) >= BLOCK:
-            self._blocks.append(_block(b"".join(sorted(self._recent)), self._newest))
+            self.add_block(b"".join(sorted(self._recent)), self._newest)
             self._recent = set()
         self._expire(time_ns)
 
     def add_block(self, joined: bytes, time_ns: int) -> None:
         """A whole block, sorted already, newer than all before."""
-        self._blocks.append(_block(joined, time_ns))
+        if not self._groups or self._groups[-1].is_full:
+            self._groups.append(_Group())
+        self._groups[-1].add(_block(joined, time_ns))
         self._expire(time_ns)
 
     def _expire(self, time_ns: int) -> None:
-        while self._blocks and self._blocks[0].newest < time_ns - KEEP_NS:
-            self._blocks.popleft()
+        while self._groups:
+            blocks = self._groups[0].blocks
+            count = sum(len(group.blocks) for group in self._groups)
+            while blocks and (count > BLOCKS or blocks[0].newest < time_ns - KEEP_NS):
+                blocks.popleft()
+                count -= 1
+            if blocks or not self._groups[0].is_full:
+                return
+            self._groups.popleft()
 
 
 def split(joined: bytes) -> list[bytes]:
@@ -74,6 +121,11 @@ def _block(joined: bytes, newest: int) -> _Block:
     if sys.byteorder == "little":
         words.byteswap()
     return _Block(words[0::2], words[1::2], newest)
+
+
+def _is_in(blocks: Iterable[_Block], digest: bytes) -> bool:
+    high, low = struct.unpack(">QQ", digest)
+    return any(_find(block, high, low) for block in blocks)
 
 
 def _find(block: _Block, high: int, low: int) -> bool:

@@ -25,7 +25,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -241,9 +241,9 @@ class Spool:
         """One committed position, without looking through all of them."""
         return self._truth.positions.get(key)
 
-    def seen(self, digest: bytes) -> bool:
-        """Whether the forward chunk with this digest was committed, as far back as the spool remembers."""
-        return digest in self._truth.seen
+    def seen(self, digests: Collection[bytes]) -> set[bytes]:
+        """Those of these digests whose forward chunks were committed, as far back as the spool remembers."""
+        return self._truth.seen.among(digests)
 
     def ledger(self) -> Ledger:
         """The committed sums: a copy."""

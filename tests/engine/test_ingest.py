@@ -173,7 +173,7 @@ async def test_several_chunks_are_one_commit(tmp_path: Path) -> None:
         assert await _stored(spool) == ["a", "a", "b", "b", "c", "c"]
         assert _deduplicated(spool) == 3
         assert _letters(spool) == 3
-        assert [spool.seen(name * 16) for name in (b"a", b"b", b"c")] == [True] * 3
+        assert len(spool.seen([name * 16 for name in (b"a", b"b", b"c")])) == 3
 
 
 async def test_a_chunk_that_was_seen_is_taken_out_of_its_emit(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ async def test_a_chunk_in_flight_holds_up_only_its_own_emit(tmp_path: Path, monk
         monkeypatch.setattr(spool, "submit", real)
         second = asyncio.ensure_future(emit(*_chunks("a", "b", "c", "b")))
         ingest._commits.clear()  # as if there were room for another commit beside the one that is held
-        await until(lambda: spool.seen(b"c" * 16))
+        await until(lambda: spool.seen([b"c" * 16]))
         assert not second.done()
         ((intake, commit),) = held
         commit.set_result(await real(intake))

@@ -121,7 +121,7 @@ async def test_slices_of_a_chunk_record_how_far_it_got(tmp_path: Path) -> None:
         events = await _events(spool)
         assert len(events) == len(set(events)) == 6
         assert spool.positions("chunk/") == {}
-        assert spool.seen(digest)
+        assert spool.seen([digest])
         _assert_closed(spool)
 
 

@@ -18,8 +18,8 @@ def test_what_was_added_is_seen_across_blocks() -> None:
     seen.add_block(b"".join(packed), 1)
     seen.add([digest(number) for number in range(BLOCK, 2 * BLOCK)], 2)
     seen.add([digest(2 * BLOCK)], 3)
-    assert all(digest(number) in seen for number in range(0, 2 * BLOCK + 1, 97))
-    assert digest(-1) not in seen
+    some = {digest(number) for number in range(0, 2 * BLOCK + 1, 97)}
+    assert seen.among([*some, *(digest(-number) for number in range(1, 500))]) == some
     assert len(seen) == 2 * BLOCK + 1
 
 
@@ -27,8 +27,8 @@ def test_equal_halves_are_told_apart() -> None:
     """Digests that share their first eight bytes are different digests."""
     seen = Seen()
     seen.add_block(b"".join(bytes(15) + bytes([number]) for number in (1, 2, 4)), 1)
-    assert bytes(15) + b"\x02" in seen
-    assert bytes(15) + b"\x03" not in seen
+    assert seen.among([bytes(15) + b"\x02"])
+    assert not seen.among([bytes(15) + b"\x03"])
 
 
 def test_old_blocks_go() -> None:
@@ -36,8 +36,8 @@ def test_old_blocks_go() -> None:
     seen = Seen()
     seen.add_block(b"".join(sorted(digest(number) for number in range(10))), 1)
     seen.add([digest(11)], KEEP_NS + 2)
-    assert digest(1) not in seen
-    assert digest(11) in seen
+    assert not seen.among([digest(1)])
+    assert seen.among([digest(11)])
 
 
 def test_the_number_of_digests_is_bounded() -> None:
@@ -46,10 +46,20 @@ def test_the_number_of_digests_is_bounded() -> None:
     for block in range(20):
         seen.add_block(digest(block), 1)
     assert len(seen) == 15
-    assert digest(19) in seen
-    assert digest(0) not in seen
+    assert seen.among([digest(19)])
+    assert not seen.among([digest(0)])
 
 
 def test_a_row_is_split_into_its_digests() -> None:
     """A row of the database holds digests one behind the other."""
     assert split(digest(1) + digest(2)) == [digest(1), digest(2)]
+
+
+def test_what_outlives_a_group_is_found() -> None:
+    """Blocks come and go over more than one field of bits: the newest fifteen are found, those before are not."""
+    seen = Seen()
+    for block in range(40):
+        seen.add_block(b"".join(sorted(digest(1000 * block + number) for number in range(50))), block)
+        newest = {digest(1000 * past + 7) for past in range(max(0, block - 14), block + 1)}
+        assert seen.among([digest(1000 * past + 7) for past in range(block + 1)]) == newest
+    assert len(seen) == 15 * 50

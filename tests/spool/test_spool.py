@@ -78,12 +78,12 @@ async def test_chunk_ids_are_seen_across_a_restart(tmp_path: Path) -> None:
     """A digest is seen when its commit returned, and after a restart."""
     digest = hashlib.blake2b(b"id", digest_size=16).digest()
     async with opened(tmp_path) as spool:
-        assert not spool.seen(digest)
+        assert not spool.seen([digest])
         await spool.commit(Intake(digests=[digest]))
-        assert spool.seen(digest)
+        assert spool.seen([digest])
     async with opened(tmp_path) as spool:
-        assert spool.seen(digest)
-        assert not spool.seen(bytes(16))
+        assert spool.seen([digest])
+        assert not spool.seen([bytes(16)])
 
 
 async def test_the_ledger_goes_on_after_a_restart(tmp_path: Path) -> None:
