@@ -281,9 +281,11 @@ class Batch:
         if len(self.origins) == 1:
             prefix = self.origins[0].prefix
             return [prefix + suffix for suffix in suffixes]
-        lengths = map(operator.sub, self.ends, [0, *self.ends])
-        prefixes = chain.from_iterable(map(repeat, [origin.prefix for origin in self.origins], lengths))
-        return [prefix + suffix for prefix, suffix in zip(prefixes, suffixes, strict=True)]
+        prefixes = [origin.prefix for origin in self.origins]
+        if self.ends != [*range(1, len(suffixes) + 1)]:  # messages of one event each have one for each
+            lengths = map(operator.sub, self.ends, [0, *self.ends])
+            prefixes = [*chain.from_iterable(map(repeat, prefixes, lengths))]
+        return [*map(operator.add, prefixes, suffixes)]
 
     def select(self, indices: Sequence[int]) -> Batch:
         """A new batch of these events, in this order, with an outcome of its own; records are shared."""

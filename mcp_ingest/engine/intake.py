@@ -50,8 +50,8 @@ class IntakeMaker:
     def taken_before(self, chunks: Sequence[ChunkSlice]) -> set[int]:
         """The places of those forward chunks, or slices of them, that are committed already or stand here twice."""
         digests = [chunk.digest for chunk in chunks]
-        committed, different = self._spool.seen(digests), set(digests)
-        if not committed and len(different) == len(chunks) and all(map(_is_whole, chunks)):
+        committed, slices = self._spool.seen(digests), [chunk for chunk in chunks if chunk.start or not chunk.last]
+        if not committed and not slices and len(set(digests)) == len(digests):
             return set()
         taken, here = set[int](), set[tuple[bytes, int]]()
         for place, chunk in enumerate(chunks):
@@ -213,10 +213,6 @@ def _refuse_all(batch: Batch) -> Batch:
     empty = batch.select([])
     empty.outcome = batch.outcome
     return empty
-
-
-def _is_whole(chunk: ChunkSlice) -> bool:
-    return chunk.last and not chunk.start
 
 
 def _slice_key(chunk: ChunkSlice) -> str:

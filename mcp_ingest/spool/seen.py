@@ -66,7 +66,6 @@ class Seen:
 
     def __init__(self) -> None:
         self._recent: set[bytes] = set()
-        self._newest = 0
         self._groups: deque[_Group] = deque()
 
     def among(self, digests: Collection[bytes]) -> set[bytes]:
@@ -85,11 +84,12 @@ class Seen:
     def add(self, digests: Iterable[bytes], time_ns: int) -> None:
         """These were committed at that time."""
         self._recent.update(digests)
-        self._newest = max(self._newest, time_ns)
-        if len(self._recent) >= BLOCK:
-            self.add_block(b"".join(sorted(self._recent)), self._newest)
-            self._recent = set()
         self._expire(time_ns)
+
+    def packed(self, joined: bytes, time_ns: int) -> None:
+        """All that was added since the last block is one now: joined in order, as the database has it."""
+        self._recent = set()
+        self.add_block(joined, time_ns)
 
     def add_block(self, joined: bytes, time_ns: int) -> None:
         """A whole block, sorted already, newer than all before."""

@@ -92,9 +92,9 @@ class Writer:
                     case Damage():
                         transaction.quarantine(work, self._names)
             loose = self._loose + transaction.flush()
-            if loose >= BLOCK:
-                loose = _pack_seen(self.connection, transaction.changes.time)
             changes = transaction.changes
+            if loose >= BLOCK:
+                loose, changes.packed = _pack_seen(self.connection, changes.time)
             self._find_oldest(transaction)
             execute("COMMIT")
         except BaseException:
@@ -133,14 +133,17 @@ def _wanted(column: Coded[str | None]) -> int:
     return len(column) - [*column].count(None)
 
 
-def _pack_seen(connection: sqlite3.Connection, time_ns: int) -> int:
-    """Put the rows of single commits together to one sorted block; let go of the oldest. None is loose then."""
+def _pack_seen(connection: sqlite3.Connection, time_ns: int) -> tuple[int, bytes | None]:
+    """Put the rows of single commits together to one sorted row; let go of the oldest.
+
+    How many digests are loose then, and the row if it is a whole block: then none is.
+    """
     size = BLOCK * DIGEST_BYTES
     rows = connection.execute(
         "SELECT id, created, digests FROM seen WHERE length(digests) < ? OR id = (SELECT max(id) FROM seen)", (size,)
     ).fetchall()
     connection.executemany("DELETE FROM seen WHERE id = ?", [(row[0],) for row in rows])
-    digests = {digest for row in rows for digest in split(row[2])}
+    digests = set(split(b"".join([row[2] for row in rows])))
     joined = b"".join(sorted(digests))
     newest = max(row[1] for row in rows)
     connection.execute("INSERT INTO seen VALUES (?, ?, ?)", (rows[-1][0], newest, joined))
@@ -148,7 +151,7 @@ def _pack_seen(connection: sqlite3.Connection, time_ns: int) -> int:
         "DELETE FROM seen WHERE created < ? OR id NOT IN (SELECT id FROM seen ORDER BY id DESC LIMIT ?)",
         (time_ns - KEEP_NS, BLOCKS),
     )
-    return 0 if len(joined) >= size else len(digests)
+    return (0, joined) if len(joined) >= size else (len(digests), None)
 
 
 class _Transaction:

@@ -43,6 +43,7 @@ class Changes:
     gone: list[int] = field(default_factory=list)
     positions: dict[str, bytes | None] = field(default_factory=dict)
     digests: list[bytes] = field(default_factory=list)
+    packed: bytes | None = None  # a block of digests: these and all before them since the last one
     ledger: Ledger = field(default_factory=Counter)
     marks: dict[int, int] = field(default_factory=dict)
     last: dict[int, int] = field(default_factory=dict)
@@ -79,6 +80,8 @@ class Truth:
                 self.positions[key] = value
         if changes.digests:
             self.seen.add(changes.digests, changes.time)
+        if changes.packed is not None:
+            self.seen.packed(changes.packed, changes.time)
         self.ledger.update(changes.ledger)
         self._apply_outputs(changes)
         if changes.chunks:

@@ -16,7 +16,10 @@ def test_what_was_added_is_seen_across_blocks() -> None:
     seen = Seen()
     packed = sorted(digest(number) for number in range(BLOCK))
     seen.add_block(b"".join(packed), 1)
-    seen.add([digest(number) for number in range(BLOCK, 2 * BLOCK)], 2)
+    recent = [digest(number) for number in range(BLOCK, 2 * BLOCK)]
+    seen.add(recent, 2)
+    assert len(seen.among(recent)) == BLOCK
+    seen.packed(b"".join(sorted(recent)), 2)
     seen.add([digest(2 * BLOCK)], 3)
     some = {digest(number) for number in range(0, 2 * BLOCK + 1, 97)}
     assert seen.among([*some, *(digest(-number) for number in range(1, 500))]) == some
