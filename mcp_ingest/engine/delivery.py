@@ -53,6 +53,8 @@ DELAYED_BYTES = 32 * 2**20
 #: second each would be a request and a settlement of its own otherwise, 0.5 ms of CPU.
 SMALL_PART = 8
 PATIENCE = 0.25  # seconds
+#: While a request is under way, how often it is looked whether enough for another one has come: seconds.
+GLANCE = 0.05
 
 _DONE: dict[type[Verdict], Term] = {
     Delivered: Term.DELIVERED,
@@ -160,11 +162,13 @@ class Delivery:
                 return
 
     async def _follow(self) -> None:
-        """Wake the loop whenever something was committed."""
+        """Wake the loop when something was committed; not for each commit while an answer is awaited."""
         seen = self._account.cursor
         while True:
             seen = await self._spool.news(self.name, seen)
             self._wake.set()
+            if self._in_flight:
+                await asyncio.sleep(GLANCE)
 
     async def _next(self) -> list[Work]:
         """The next request's works, as soon as there is one to send and it may be sent."""
