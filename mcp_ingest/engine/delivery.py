@@ -52,9 +52,8 @@ DELAYED_BYTES = 32 * 2**20
 #: A request smaller than this part of the largest is sent only when no other is under way: at 300 small commits a
 #: second each would be a request and a settlement of its own otherwise, 0.5 ms of CPU.
 SMALL_PART = 8
-PATIENCE = 0.25  # seconds
-#: While a request is under way, how often it is looked whether enough for another one has come: seconds.
-GLANCE = 0.05
+#: Seconds after which it does not wait any more; so often it is looked at what came meanwhile.
+PATIENCE = 0.01
 
 _DONE: dict[type[Verdict], Term] = {
     Delivered: Term.DELIVERED,
@@ -168,7 +167,7 @@ class Delivery:
             seen = await self._spool.news(self.name, seen)
             self._wake.set()
             if self._in_flight:
-                await asyncio.sleep(GLANCE)
+                await asyncio.sleep(PATIENCE)
 
     async def _next(self) -> list[Work]:
         """The next request's works, as soon as there is one to send and it may be sent."""
