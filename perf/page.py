@@ -24,8 +24,8 @@ MEASUREMENTS = ROOT / "perf" / "results" / "measurements.json"
 _PLACE = re.compile(r"(<!-- made: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 #: The peers of the scenarios' declarations, each a column.
 _PEERS = ("Fluentd 1.19.3", "Fluent Bit 5.1.1", "rsyslog 8.2302")
-#: What is shown of a scenario that has no target, as far as it was measured.
-_SHOWN = ("floors", "p50_ms", "p99_ms", "idle_cores", "cores", "peak_anonymous_mb")
+#: What is shown of a scenario that has no target: of these groups the first that was measured.
+_SHOWN = (("p50_ms", "p99_ms", "cores", "idle_cores"), ("floors", "peak_anonymous_mb"))
 _MACHINE = ("processor", "memory", "system", "disk", "Python", "commit", "when")
 
 
@@ -46,11 +46,15 @@ def results(path: Path = MEASUREMENTS) -> Results:
 
 
 def scenario_table(found: Results) -> str:
-    """A line for each target, or for each figure of a scenario without one; the peers beside the first."""
+    """A line for each target, or for each figure of a scenario without one; the peers beside the first.
+
+    What each stage costs the whole daemon (S8) is left out: the tables step by step say that better.
+    """
     others = [name for name in found.programs if name != McpIngest.name]
     heads = ["", "scenario", "mcp-ingest", "target", *(f"{name}, here" for name in others), *_PEERS]
     rows = []
-    for scenario in found.scenarios.values():
+    declared = scenarios()
+    for scenario in (each for name, each in found.scenarios.items() if name in declared):
         peers = [scenario.peers.get(name, "") for name in _PEERS]
         for number, (figure, target) in enumerate(_figures(found, scenario)):
             about = [scenario.name, scenario.title] if not number else ["", ""]
@@ -64,7 +68,8 @@ def _figures(found: Results, scenario: Scenario) -> list[tuple[str, str]]:
     """The names of the figures that are shown, each with its target in words."""
     measured = found.spreads(scenario.name, McpIngest.name)
     targets = [(target.figure, bound(target)) for target in scenario.targets if target.figure in measured]
-    return targets or [(name, "") for name in _SHOWN if name in measured]
+    groups = ([(name, "") for name in group if name in measured] for group in _SHOWN)
+    return targets or next(filter(None, groups), [])
 
 
 def _value(found: Results, scenario: Scenario, program: str, name: str) -> str:
@@ -73,12 +78,13 @@ def _value(found: Results, scenario: Scenario, program: str, name: str) -> str:
         return ""
     figure = CATALOGUE[name]
     shown = f"{spread_text(name, spread)} {figure.unit}".strip()
-    return shown if name == "floors" else f"{figure.title}: {shown}"
+    return shown if name == "floors" else f"{shown} ({figure.title})"
 
 
 def machine_text(described: Mapping[str, str]) -> str:
     """On what it was measured, as one line."""
-    return "Measured on: " + "; ".join(f"{described[name]}" for name in _MACHINE if name in described) + "."
+    named = {"Python": "Python ", "commit": "commit ", "memory": "memory of "}
+    return "Measured on: " + "; ".join(named.get(n, "") + described[n] for n in _MACHINE if n in described) + "."
 
 
 # --- the page ----------------------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
 """Where the time goes, step by step: `python -m perf.steps [--runs 7] [--write]`.
 
-The steps of S3 and S3W in the daemon's own parts, without sockets (`way.py`), each with a probe (`probes.py`): 40
-frames of 1,000 events over eight lanes, so that commits and requests are shared as under load. Between them in every
-round the floor, and the whole daemon with the same chain between the load generator and the sink, so that all
-figures are of the same minutes. Medians of the rounds; a figure in floors is the median of the rounds' ratios.
+The steps of S3 and S3W in the daemon's own parts, without sockets (`way.py`), each with a probe (`probes.py`): frames
+of 1,000 events over eight lanes, so that commits and requests are shared as under load. A round goes through both
+chains in turn, in small portions, then has the whole daemon with the same chains between load generator and sink. All
+of it is beside a floor of the same seconds (`floor_beside.py`): what a step costs in floors is the median of the
+rounds, in µs that times the median floor.
 
 What no probe takes is one line: the event loop, futures, the two threads waking each other, the books of delivery.
 What the whole daemon costs above that is the network: reading sockets, HTTP to Elasticsearch, acknowledgements.
@@ -23,6 +24,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,16 +36,18 @@ from mcp_ingest.engine.tuning import tune_allocator, tune_collector
 from mcp_ingest.outputs import elasticsearch
 from mcp_ingest.spool import chunk, transaction, worker
 from perf import machine, page
-from perf.measure import floor, measure
+from perf.floor_beside import FloorBeside
+from perf.measure import measure
 from perf.probes import Place, Probes
 from perf.program import McpIngest
 from perf.scenario import ROOT, Scenario, scenarios
-from perf.way import SERVER, frames, opened
+from perf.way import SERVER, Way, frames, opened
 
 RESULTS = ROOT / "perf" / "results" / "steps.json"
 CHAINS = ("S3", "S3W")
-EVENTS, LANES = 1_000, 8
-_FRAMES, _FRAMES_ALONE, _WARM = 40, 12, 8
+EVENTS, LANES = 1_000, 8  # of a frame; that are under way
+_FRAMES, _PORTIONS = 16, 5  # of a portion; of a round
+_WARM = 8
 _EVENTS_OF_DAEMON = 150_000
 #: Events of a frame, and how many frames of them.
 SMALL = {1: 400, 3: 400, 64: 200, 1_000: 24}
@@ -71,13 +75,13 @@ TOGETHER = "together, in this process"
 NETWORK = "sockets, HTTP, acknowledgements"
 DAEMON = "the whole daemon"
 
-#: Microseconds of CPU an event, by step.
+#: CPU an event by step: in µs as it is measured, in floors as it is kept.
 Costs = dict[str, float]
 
 
 @dataclasses.dataclass
 class Steps:
-    """What was measured: a floor a round; of each chain the costs of each round; of small batches the same."""
+    """What was measured: a floor a round, in µs; the costs of each round of each chain; of small batches the same."""
 
     machine: dict[str, str]
     floors: list[float] = dataclasses.field(default_factory=list)
@@ -98,23 +102,57 @@ def run(work: Callable[[Path], Coroutine[Any, Any, Any]], parent: Path) -> Any:
         return runner.run(work(Path(directory)))
 
 
-async def chain(scenario: Scenario, sent: Sequence[bytes], directory: Path) -> Costs:
-    """One round of a chain: what each step cost an event, what no probe took, and their sum."""
-    probes = Probes()
-    count = len(sent) * EVENTS
-    async with opened(scenario, directory, probes) as way:
-        with probes.at(PLACES):
-            await way.through(sent[:_WARM], LANES)
-            probes.reset()
-            seconds = await way.through(sent, LANES)
-            costs = {name: spent / count / 1e3 for name, spent in probes.spent.items()}
-            probes.reset()
-            alone = sent[:_FRAMES_ALONE]
-            await way.through(alone, 1)
-            costs[ALONE] = probes.spent[_DISK] / (len(alone) * EVENTS) / 1e3
-    costs[TOGETHER] = seconds / count * 1e6 - costs.pop(SERVER)
-    costs[REST] = costs[TOGETHER] - sum(cost for name, cost in costs.items() if name not in (ALONE, TOGETHER))
-    return costs
+async def chains(named: Sequence[Scenario], sent: Sequence[bytes], portions: int, directory: Path) -> dict[str, Costs]:
+    """One round: what each step of each chain cost an event, in µs."""
+    async with AsyncExitStack() as stack:
+        ways = []
+        for scenario in named:
+            probes, place = Probes(), directory / scenario.name
+            place.mkdir()
+            ways.append(Chain(probes, await stack.enter_async_context(opened(scenario, place, probes))))
+        for portion in range(portions + 1):
+            for each in ways:
+                await each.portion(sent)
+                if not portion:  # the first warms up
+                    each.reset()
+        for each in ways:
+            await each.commits_alone(sent)
+    return {scenario.name: each.costs() for scenario, each in zip(named, ways, strict=True)}
+
+
+class Chain:
+    """One open chain, and what its events cost so far."""
+
+    def __init__(self, probes: Probes, way: Way) -> None:
+        self._probes = probes
+        self._way = way
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was measured."""
+        self._probes.reset()
+        self._seconds, self._events, self._alone = 0.0, 0, 0.0
+
+    async def portion(self, sent: Sequence[bytes]) -> None:
+        """Carry these frames as under load."""
+        with self._probes.at(PLACES):
+            self._seconds += await self._way.through(sent, LANES)
+        self._events += len(sent) * EVENTS
+
+    async def commits_alone(self, sent: Sequence[bytes]) -> None:
+        """Carry them one after another, each in a commit of its own, and note what the disk cost."""
+        before = dict(self._probes.spent)
+        with self._probes.at(PLACES):
+            await self._way.through(sent, 1)
+        self._alone = (self._probes.spent[_DISK] - before[_DISK]) / (len(sent) * EVENTS) / 1e3
+        self._probes.spent = before
+
+    def costs(self) -> Costs:
+        """Microseconds an event."""
+        costs = {name: spent / self._events / 1e3 for name, spent in self._probes.spent.items()}
+        together = self._seconds / self._events * 1e6 - costs.pop(SERVER)
+        rest = together - sum(costs.values())
+        return {**costs, REST: rest, ALONE: self._alone, TOGETHER: together}
 
 
 async def small(scenario: Scenario, sent: Sequence[bytes], lanes: int, directory: Path) -> float:
@@ -123,19 +161,23 @@ async def small(scenario: Scenario, sent: Sequence[bytes], lanes: int, directory
     async with opened(scenario, directory, probes) as way:
         await way.through(sent[:_WARM], lanes)
         probes.reset()
-        seconds = await way.through(sent, lanes)
-    return (seconds * 1e9 - probes.spent[SERVER]) / len(sent) / 1e3
+        took = await way.through(sent, lanes)
+    return (took * 1e9 - probes.spent[SERVER]) / len(sent) / 1e3
 
 
-def once(steps: Steps, known: Mapping[str, Scenario], sent: Sequence[bytes], parent: Path, daemon: bool) -> None:
+def once(steps: Steps, named: Sequence[Scenario], sent: Sequence[bytes], parent: Path, daemon: bool) -> None:
     """One round of the chains."""
-    steps.floors.append(floor())
-    for name in CHAINS:
-        costs: Costs = run(partial(chain, known[name], sent), parent)
+    with FloorBeside() as floor:
+        found: dict[str, Costs] = run(partial(chains, named, sent, _PORTIONS), parent)
+    steps.floors.append(floor.value)
+    for scenario in named:
+        mine = {step: cost / floor.value for step, cost in found[scenario.name].items()}
         if daemon:
-            costs[DAEMON] = measure(known[name].shortened(_EVENTS_OF_DAEMON), McpIngest(), parent)["cpu_us"]
-            costs[NETWORK] = costs[DAEMON] - costs[TOGETHER]
-        steps.chains.setdefault(name, []).append(costs)
+            with FloorBeside() as beside:
+                figures = measure(scenario.shortened(_EVENTS_OF_DAEMON), McpIngest(), parent)
+            mine[DAEMON] = figures["cpu_us"] / beside.value
+            mine[NETWORK] = mine[DAEMON] - mine[TOGETHER]
+        steps.chains.setdefault(scenario.name, []).append(mine)
 
 
 def once_small(steps: Steps, scenario: Scenario, sent: Mapping[int, Sequence[bytes]], parent: Path) -> None:
@@ -164,10 +206,9 @@ def chain_table(steps: Steps, name: str) -> str:
 
 
 def _row(steps: Steps, rounds: Sequence[Costs], step: str, title: str = "", form: str = "{}") -> str:
-    values = [costs[step.strip("*")] for costs in rounds]
-    floors = statistics.median(value / each for value, each in zip(values, steps.floors, strict=True))
+    cost = statistics.median(costs[step.strip("*")] for costs in rounds)
     form = f"**{form}**" if step.startswith("**") else form
-    shown = (form.format(f"{statistics.median(values):.2f}"), form.format(f"{floors:.2f}"))
+    shown = (form.format(f"{cost * statistics.median(steps.floors):.2f}"), form.format(f"{cost:.2f}"))
     return f"| {title or step} | {shown[0]} | {shown[1]} |"
 
 
@@ -226,7 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         steps = Steps(machine.describe(Path(folder), ROOT))
         for number in range(options.runs):
             print(f"round {number + 1} of {options.runs}", file=sys.stderr, flush=True)
-            once(steps, known, sent, Path(folder), options.daemon)
+            once(steps, [known[name] for name in CHAINS], sent, Path(folder), options.daemon)
             once_small(steps, known["S3"], few, Path(folder))
     print("\n\n".join(tables(steps).values()))
     if options.write:
