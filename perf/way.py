@@ -25,7 +25,7 @@ from mcp_ingest.engine.daemon import Daemon
 from mcp_ingest.event import Batch, ChunkSlice, Progress, Stream
 from mcp_ingest.inputs.forward.batches import Batches
 from mcp_ingest.metrics import Metrics
-from mcp_ingest.outputs.elasticsearch.connection import Answer
+from mcp_ingest.outputs.elasticsearch.access import Answer
 from perf.loadgen import Load, chunk_ids
 from perf.loadgen import frame as encoded
 from perf.probes import Probes

@@ -17,7 +17,6 @@ from mcp_ingest.engine.log import set_up
 from mcp_ingest.engine.tuning import tune_allocator, tune_collector
 from mcp_ingest.errors import IngestError
 from mcp_ingest.metrics import Metrics
-from mcp_ingest.web.server import serving
 
 
 @click.command()
@@ -50,9 +49,29 @@ async def _run(config: Configuration) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.stop)
+    try:
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(daemon.run())
+            await daemon.inputs_first()
+            announcing = group.create_task(_serve(daemon, config))
+            await running
+            announcing.cancel()
+    except ExceptionGroup as errors:
+        ours = errors.split(IngestError)[0]
+        if ours is None:
+            raise
+        raise ours.exceptions[0] from None
+
+
+async def _serve(daemon: Daemon, config: Configuration) -> None:
+    """The pages, until cancelled; loaded only now, because that takes longer than all before it."""
+    from mcp_ingest.web.server import serving
+
     async with serving(daemon, config.http) as address:
         tune_collector()
-        await daemon.run(lambda: _announce(daemon, config, address))
+        await daemon.listens.wait()
+        _announce(daemon, config, address)
+        await asyncio.get_running_loop().create_future()
 
 
 def _announce(daemon: Daemon, config: Configuration, address: str) -> None:

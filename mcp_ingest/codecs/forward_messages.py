@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -25,12 +25,18 @@ _FRAME_BYTES = 32 * 1024  # on average: above that the careful way copies less
 _Tag = Annotated[str, Meta(max_length=16 * 1024)]
 
 
+class _Nothing(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """An empty map."""
+
+
 class _Option(msgspec.Struct, gc=False):
+    """An option that asks for nothing; others are refused by the types."""
+
     chunk: str | None = None
     size: int = 0
-    compressed: str = "text"
-    fluent_signal: int = 0
-    metadata: dict[str, Any] | None = None
+    compressed: Literal["text"] = "text"
+    fluent_signal: Literal[0] = 0
+    metadata: _Nothing | None = None
 
 
 class _Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
@@ -54,7 +60,6 @@ class _Packed(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=Fa
 
 _Row = TypeVar("_Row", _Message, _Forward, _Packed)
 _NO_OPTION = _Option()
-_PLAIN = {("text", 0, False)}
 
 
 @dataclass(slots=True)
@@ -124,8 +129,6 @@ def _unpacked(packed: bytes, count: int) -> list[Pair]:
 
 
 def _chunk_ids(options: list[_Option]) -> list[bytes] | None:
-    """The chunk ids as their acks must repeat them; None if the options are not the common ones."""
-    if {(o.compressed, o.fluent_signal, bool(o.metadata)) for o in options} != _PLAIN:
-        return None
+    """The chunk ids as their acks must repeat them; None if only some have one."""
     chunks = [option.chunk.encode() for option in options if option.chunk is not None]
     return chunks if len(chunks) in (0, len(options)) else None

@@ -7,9 +7,9 @@ seconds to deliver, and what they do not manage is delivered at the next start.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable
 from typing import Any
 
 from mcp_ingest import __version__
@@ -31,6 +31,9 @@ from mcp_ingest.spool import Spool
 
 #: Seconds that the outputs get to deliver at a stop.
 GRACE = 5.0
+#: Seconds that the inputs get to listen before outputs and pages are loaded: an HTTP client takes a tenth of a second,
+#: in which a sender could have been served.
+INPUTS_FIRST = 0.5
 _SAMPLE_SECONDS = 5.0
 
 
@@ -57,7 +60,7 @@ class Daemon:
         self._began = self.clock.monotonic()
         self._stop = asyncio.Event()
         self._fatal: BaseException | None = None
-        self._announce: Callable[[], Any] | None = None
+        self.listens = asyncio.Event()  # every input does, or did once
         self.spool = Spool(config.spool, {o.name: o.type for o in config.outputs.values()}, self.clock, logger, metrics)
         self._inputs: dict[str, Input] = {}
         self._outputs: dict[str, Output] = {}
@@ -65,20 +68,19 @@ class Daemon:
 
     # --- life ---
 
-    async def run(self, ready: Callable[[], Any] | None = None) -> None:
-        """Start everything and live until `stop`; `ready` is called once every input listens.
+    async def run(self) -> None:
+        """Start everything and live until `stop`; `listens` is set once every input listens.
 
         Raises IngestError when the spool or an input cannot be opened at all.
         """
-        self._announce = ready
         await self.spool.open()
         try:
             ingest = self._build()
             async with asyncio.TaskGroup() as group:
                 pump = group.create_task(ingest.run())
-                deliveries = [group.create_task(delivery.run()) for delivery in self._deliveries.values()]
-                sampler = group.create_task(self._sample())
                 inputs = [group.create_task(self._run_input(name, ingest)) for name in self._inputs]
+                deliveries = [group.create_task(self._deliver(delivery)) for delivery in self._deliveries.values()]
+                sampler = group.create_task(self._sample())
                 await self._stop.wait()
                 ingest.wait_no_more()
                 for task in inputs:
@@ -102,6 +104,12 @@ class Daemon:
                 await self._outputs[name].close()
         except Exception as error:
             self.log.warning("output %s could not be closed: %s", name, letters.safe_text(describe(error)))
+
+    async def inputs_first(self) -> None:
+        """Wait until every input listens, for a moment at the most: what takes long to load comes after them."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(INPUTS_FIRST):
+                await self.listens.wait()
 
     def stop(self) -> None:
         """Begin the shutdown; `run` returns when it is done."""
@@ -151,9 +159,8 @@ class Daemon:
     def _ready(self, name: str, where: str) -> None:
         self.listening[name] = where
         self._listened.add(name)
-        if self._announce is not None and set(self.listening) == set(self.config.inputs):
-            self._announce()
-            self._announce = None
+        if set(self.listening) == set(self.config.inputs):
+            self.listens.set()
 
     async def _run_input(self, name: str, ingest: Ingest) -> None:
         """One input for as long as the daemon lives; one that cannot even start ends the daemon with its reason."""
@@ -174,6 +181,10 @@ class Daemon:
             if self._stop.is_set():
                 return
             await asyncio.sleep(pause(attempt))
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        await self.inputs_first()
+        await delivery.run()
 
     async def _deliver_the_rest(self) -> None:
         """Wait until nothing is held that an output in good health could deliver, `GRACE` seconds at the most."""

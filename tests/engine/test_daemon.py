@@ -45,10 +45,9 @@ def _daemon(directory: Path, config: dict[str, Any]) -> Daemon:
 
 @contextlib.asynccontextmanager
 async def _running(daemon: Daemon) -> AsyncIterator[None]:
-    listening = asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        group.create_task(daemon.run(listening.set))
-        await asyncio.wait_for(listening.wait(), 10)
+        group.create_task(daemon.run())
+        await asyncio.wait_for(daemon.listens.wait(), 10)
         try:
             yield
         finally:
@@ -72,6 +71,26 @@ async def test_a_line_goes_all_the_way(tmp_path: Path) -> None:
         assert status["outputs"]["archive"]["held"] == 0
     assert daemon.ready() == "shutting down"
     assert (tmp_path / "out" / "all.ndjson").read_text().count("\n") == 2
+
+
+async def test_outputs_start_when_the_inputs_listen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes long to load holds up no sender; an input that takes long itself is not waited for."""
+    listening: list[bool] = []
+
+    async def start(self: File) -> None:
+        listening.append(daemon.listens.is_set())
+
+    monkeypatch.setattr(File, "start", start)
+    daemon = _daemon(tmp_path, _config(tmp_path))
+    async with _running(daemon):
+        await until(lambda: listening == [True])
+    monkeypatch.setattr("mcp_ingest.engine.daemon.INPUTS_FIRST", 0.0)
+    daemon = _daemon(tmp_path, _config(tmp_path))
+    daemon._ready = lambda name, where: None  # type: ignore[method-assign]
+    async with asyncio.TaskGroup() as group:
+        group.create_task(daemon.run())
+        await until(lambda: listening == [True, False])
+        daemon.stop()
 
 
 async def test_the_ledger_survives_a_restart(tmp_path: Path) -> None:

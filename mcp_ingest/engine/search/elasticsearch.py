@@ -28,8 +28,9 @@ from mcp_ingest.engine.search.checks import (
 from mcp_ingest.engine.search.found import Found, Hit
 from mcp_ingest.errors import OutputError
 from mcp_ingest.outputs.elasticsearch import ElasticsearchConfig
+from mcp_ingest.outputs.elasticsearch.access import Access, Answer
 from mcp_ingest.outputs.elasticsearch.address import index_pattern
-from mcp_ingest.outputs.elasticsearch.connection import Access, Answer, Connection
+from mcp_ingest.outputs.elasticsearch.connection import Connection
 
 _SECONDS = 30.0
 _SPECIAL = re.compile(r'([+\-=&|><!(){}\[\]^"~*?:\\/\s])')

@@ -8,12 +8,9 @@ later success: certificates are read anew after every failed handshake.
 
 from __future__ import annotations
 
-import base64
 import logging
 import ssl
-from dataclasses import dataclass
-from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import aiohttp
 from elastic_transport import (
@@ -25,61 +22,11 @@ from elastic_transport import (
     TransportError,
 )
 
+from mcp_ingest.outputs.elasticsearch.access import Access, Answer
 from mcp_ingest.verdict import ParkAll, Unknown
 
 #: OpenSSL's codes for a chain that ends in nothing the client trusts: X509_V_ERR_*, in x509_vfy.h.
 _NO_ISSUER = frozenset({2, 18, 19, 20, 21})
-
-
-class Answer(NamedTuple):
-    """What the server said."""
-
-    status: int
-    body: bytes
-    retry_after: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """Where the servers are and what they may know and must prove; `None` is "not that way"."""
-
-    hosts: tuple[str, ...]
-    username: str | None = None
-    password: str | None = None
-    api_key: str | None = None
-    ca_file: str | None = None
-    client_certificate: str | None = None
-    client_key: str | None = None
-    verify: bool = True
-    connections: int = 4
-
-    @property
-    def peer(self) -> str:
-        """The servers as a reader knows them, without credentials."""
-        return "Elasticsearch at " + ", ".join(_without_credentials(host) for host in self.hosts)
-
-    @property
-    def login(self) -> str:
-        """Who asks."""
-        if self.api_key is not None:
-            return "the API key"
-        user, _ = self._user()
-        return "a request without credentials" if user is None else f"user {user}"
-
-    def headers(self) -> dict[str, str]:
-        """What every request carries."""
-        if self.api_key is not None:
-            return {"authorization": f"ApiKey {self.api_key}"}
-        user, password = self._user()
-        if user is None:
-            return {}
-        return {"authorization": "Basic " + base64.b64encode(f"{user}:{password or ''}".encode()).decode()}
-
-    def _user(self) -> tuple[str | None, str | None]:
-        if self.username is not None:
-            return self.username, self.password
-        url = urlsplit(self.hosts[0])
-        return (unquote(url.username), unquote(url.password or "")) if url.username else (None, None)
 
 
 class Connection:
@@ -208,11 +155,6 @@ class _AnyMedia(SerializerCollection):
 
     def get_serializer(self, mimetype: str | None) -> Serializer:
         return self.default_serializer
-
-
-def _without_credentials(host: str) -> str:
-    scheme, _, rest = host.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}".rstrip("/")
 
 
 def _line(error: BaseException) -> str:

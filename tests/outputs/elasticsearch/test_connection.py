@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from mcp_ingest.outputs.elasticsearch.connection import Access, Answer, Connection
+from mcp_ingest.outputs.elasticsearch.access import Access, Answer
+from mcp_ingest.outputs.elasticsearch.connection import Connection
 from mcp_ingest.verdict import ParkAll, Unknown
 from tests.integration.servers import free_port
 from tests.outputs.elasticsearch.faults import http, peer
