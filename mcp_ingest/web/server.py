@@ -14,7 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from mcp_ingest.config.model import HttpSettings
 from mcp_ingest.engine.daemon import Daemon
-from mcp_ingest.errors import IngestError, SpoolError
+from mcp_ingest.errors import IngestError, SpoolError, refusal
 from mcp_ingest.spool.model import DeadLetter
 from mcp_ingest.web.collector import SpoolCollector
 
@@ -34,7 +34,7 @@ async def serving(daemon: Daemon, settings: HttpSettings) -> AsyncIterator[str]:
         try:
             await site.start()
         except OSError as error:
-            raise IngestError(f"http: cannot listen on {settings.host}:{settings.port}: {error.strerror}") from None
+            raise IngestError(f"http: cannot listen on {settings.host}:{settings.port}: {refusal(error)}") from None
         host, port = runner.addresses[0][:2]
         yield f"http://{host}:{port}"
     finally:

@@ -31,7 +31,7 @@ import msgspec
 from msgspec import Meta
 
 from mcp_ingest.component import ByteSize, Duration, Emit, Example, Input, Settings
-from mcp_ingest.errors import IngestError
+from mcp_ingest.errors import IngestError, refusal
 from mcp_ingest.inputs.forward.connection import Connection, Shared
 
 
@@ -102,7 +102,7 @@ class Forward(Input):
         try:
             return await loop.create_server(lambda: Connection(shared), host, port, start_serving=False)
         except OSError as error:
-            raise IngestError(f"{self.context.name}: cannot listen on tcp {host}:{port}: {error}") from None
+            raise IngestError(f"{self.context.name}: cannot listen on tcp {host}:{port}: {refusal(error)}") from None
 
     async def _answer_heartbeats(self, port: int) -> asyncio.BaseTransport | None:
         """Fluentd's `heartbeat_type udp`, an old way: not having it stops nobody from sending."""
