@@ -25,6 +25,7 @@ from mcp_ingest.event import Batch, Event, Progress, Record, Term
 from mcp_ingest.verdict import Request, Verdicts
 
 Kind = Literal["input", "stage", "output"]
+Sharing = Literal["ports", "items", "one"]
 OnError = Literal["dead_letter", "keep", "drop"]
 
 
@@ -126,7 +127,17 @@ class Emit(Protocol):
 
 
 class Input(Component):
-    """Owns a socket or a file; calls a codec, builds batches, awaits `emit`, then acknowledges."""
+    """Owns a socket or a file; calls a codec, builds batches, awaits `emit`, then acknowledges.
+
+    What several workers do with an input, its `sharing` says: with `ports` all of them listen, on
+    `context.share.port(context.name, config.port)` and with SO_REUSEPORT where `context.share.several`; with `items`
+    each takes what `context.share` says is its own and keeps a position for it, which stays with its spool; `one` is
+    run by worker 0 alone.
+    """
+
+    sharing: ClassVar[Sharing] = "one"
+    #: What it listens with on `config.host` and `config.port`, where its sharing is `ports`.
+    protocols: ClassVar[tuple[Literal["tcp", "udp"], ...]] = ()
 
     @abstractmethod
     async def run(self, emit: Emit) -> None:
@@ -292,5 +303,5 @@ def _component(kind: Kind, found: Any) -> type[Component]:
 
 __all__ = [
     "ByteSize", "Component", "Duration", "Emit", "Example", "Input", "Kind", "OnError", "Output", "Settings",
-    "Stage", "StageSettings", "find", "for_each_event", "names", "on_error",
+    "Sharing", "Stage", "StageSettings", "find", "for_each_event", "names", "on_error",
 ]  # fmt: skip

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
+import hashlib
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from mcp_ingest.metrics import Metrics
@@ -94,6 +97,55 @@ class Budget:
                 future.set_result(None)
 
 
+#: Committed positions of several spools: key to value, by the number of the worker that has them.
+Positions = Mapping[int, Mapping[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Which part of the work falls to whom: worker `index` of `count`, counted from 0.
+
+    An index that is not below `count` is that of a worker that is no more, whose spool another process has taken over:
+    nothing new falls to it. `ports` are those that all workers share, by the input's name. `positions` are what all
+    spools had committed when the workers were started, and stay what they were then, so that all workers agree.
+    `locks` is a folder for what only one of the processes may do at a time.
+    """
+
+    index: int = 0
+    count: int = 1
+    ports: Mapping[str, int] = field(default_factory=dict)
+    positions: Positions = field(default_factory=dict)
+    locks: Path | None = None
+
+    @property
+    def several(self) -> bool:
+        """Whether other workers share the ports."""
+        return self.count > 1
+
+    @property
+    def suffix(self) -> str:
+        """What tells this worker's folders and files from those of worker 0: empty, or `worker-3`."""
+        return f"worker-{self.index}" if self.index else ""
+
+    def port(self, name: str, configured: int) -> int:
+        """The port for the input of this name: where any free one would do, the one that all workers share."""
+        return self.ports.get(name, configured)
+
+    def takes(self, item: bytes) -> bool:
+        """Whether an item that nobody has a position of falls to this worker; the same item always to the same."""
+        return int.from_bytes(hashlib.blake2b(item, digest_size=8).digest()) % self.count == self.index
+
+    @contextlib.contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """No other worker is in a block of this name meanwhile; waits, so call it in a thread."""
+        if self.locks is None:
+            yield
+            return
+        with (self.locks / f"{name}.lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
 def _no_state(prefix: str) -> Mapping[str, bytes]:
     return {}
 
@@ -109,6 +161,7 @@ class Context:
     `name` is the component's name in the configuration. `state(prefix)` are the committed positions whose
     key begins so. `ready(where)` tells the engine that an input takes events, and where ("tcp 0.0.0.0:24224").
     `own_files` are (device, inode) of files that the daemon writes its own log to: no input may read them.
+    `share` says what of the work is this worker's; alone it is all of it.
     """
 
     name: str = "test"
@@ -119,3 +172,4 @@ class Context:
     budget: Budget = field(default_factory=lambda: Budget(256 * 2**20))
     ready: Callable[[str], None] = _nobody
     own_files: frozenset[tuple[int, int]] = frozenset()
+    share: Share = field(default_factory=Share)

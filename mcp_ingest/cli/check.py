@@ -5,9 +5,12 @@ Exit code 0: `run` can start with it; 2: it cannot.
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from mcp_ingest.cli._shared import config_option
+from mcp_ingest.component import find
 from mcp_ingest.config.load import load
 from mcp_ingest.config.model import ComponentConfig, Configuration
 
@@ -34,6 +37,28 @@ def flow(configuration: Configuration) -> list[str]:
         stages = " → ".join(stage.name for stage in pipeline.stages) or "no stages"
         outputs = ", ".join(_named(configuration.outputs[name]) for name in pipeline.outputs)
         lines.append(f"  {' '.join(pipeline.match)} → {pipeline.name}: {stages} → {outputs}")
+    return lines + workers(configuration)
+
+
+_SHARING = {
+    "ports": "every worker listens on its port",
+    "items": "what it reads is shared out",
+    "one": "only worker 0 runs it",
+}
+_OWN = {"file": "each worker but the first writes into `worker-K` folders", "store": "each worker has a folder of its own"}
+
+
+def workers(configuration: Configuration) -> list[str]:
+    """What several workers make of the inputs, and of outputs that write to disk; nothing for a single one."""
+    if configuration.workers == 1:
+        return []
+    lines = [f"workers: {configuration.workers}, each with a spool of its own"]
+    for each in configuration.inputs.values():
+        lines.append(f"  {_named(each)}: {_SHARING[find('input', each.type).sharing]}")
+    lines += [f"  {_named(each)}: {_OWN[each.type]}" for each in configuration.outputs.values() if each.type in _OWN]
+    cores = os.cpu_count() or 1
+    if configuration.workers > cores:
+        lines.append(f"  more workers than cores ({cores}) make nothing faster")
     return lines
 
 

@@ -9,6 +9,7 @@ written.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping as Names
 from pathlib import Path
 from typing import TypeVar
@@ -19,8 +20,8 @@ from mcp_ingest.config import tags
 from mcp_ingest.config.convert import to_settings
 from mcp_ingest.config.files import NAMED, Files
 from mcp_ingest.config.graph import Graph
-from mcp_ingest.config.model import Configuration, HttpSettings, LogSettings, PipelineConfig, Place
-from mcp_ingest.config.nodes import Entry, Mapping, Scalar, is_empty
+from mcp_ingest.config.model import MOST_WORKERS, Configuration, HttpSettings, LogSettings, PipelineConfig, Place
+from mcp_ingest.config.nodes import Mapping, Scalar, is_broken, is_empty
 from mcp_ingest.errors import ConfigError
 from mcp_ingest.spool.model import SpoolSettings
 
@@ -99,13 +100,15 @@ class _Loader:
         return (to_settings(node, kind, self.report) if node else None) or kind()
 
     def workers(self) -> int:
-        """How many worker processes; more than one is not built yet, and so refused."""
+        """How many worker processes."""
         entry = self.files.sections.get("workers")
-        if entry is None or is_empty(entry.node):
+        if entry is None or is_empty(entry.node) or is_broken(entry.node):
             return 1
-        if not _is_one(entry):
-            self.report(entry.node.place, "workers: must be 1; more than one process is not supported yet")
-        return 1
+        value = entry.node.value if isinstance(entry.node, Scalar) else None
+        if isinstance(value, bool) or not re.fullmatch(r"[1-9]\d{0,2}", str(value)) or int(str(value)) > MOST_WORKERS:
+            self.report(entry.node.place, f"workers: must be a whole number from 1 to {MOST_WORKERS}")
+            return 1
+        return int(str(value))
 
     def complete(self) -> None:
         """Report what no configuration can be without."""
@@ -118,10 +121,6 @@ class _Loader:
         if self.problems:
             ordered = sorted(self.problems, key=lambda problem: problem[0])
             raise ConfigError([f"{place}: {sentence}" for place, sentence in ordered])
-
-
-def _is_one(entry: Entry) -> bool:
-    return isinstance(entry.node, Scalar) and (entry.node.broken or str(entry.node.value) == "1")
 
 
 def _warnings(pipelines: dict[str, PipelineConfig]) -> list[str]:

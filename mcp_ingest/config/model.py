@@ -11,6 +11,10 @@ from mcp_ingest.component import Kind, Settings
 from mcp_ingest.spool.model import SpoolSettings
 
 
+#: More processes than this on one machine are a mistake.
+MOST_WORKERS = 64
+
+
 class Place(NamedTuple):
     """Where something stands: file, line and column count from 1."""
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from mcp_ingest.component import ByteSize, Duration, Kind, find, names
-from mcp_ingest.config.model import HttpSettings, LogSettings
+from mcp_ingest.config.model import MOST_WORKERS, HttpSettings, LogSettings
 from mcp_ingest.spool.model import SpoolSettings
 
 #: Numbers and other scalars may come from a variable, so that an editor must take the string for it, too.
@@ -29,7 +29,10 @@ def schema() -> dict[str, Any]:
         "pipelines": _pipelines(refs["stage"]),
         "outputs": _section("Where events go.", refs["output"], definitions),
         **{name: next(references) for name in sections},
-        "workers": {"description": "Worker processes.", "const": 1},
+        "workers": {
+            "description": "Worker processes.",
+            "anyOf": [{"type": "integer", "minimum": 1, "maximum": MOST_WORKERS}, _VARIABLE],
+        },
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -10,12 +10,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mcp_ingest.component import Output, find
 from mcp_ingest.config.model import Configuration
 from mcp_ingest.config.tags import compile_patterns
-from mcp_ingest.context import Budget, Clock, Context
+from mcp_ingest.context import Budget, Clock, Context, Share
 from mcp_ingest.engine import letters
 from mcp_ingest.engine.delivery import Delivery
 from mcp_ingest.engine.ingest import Ingest
@@ -43,6 +43,7 @@ class Surroundings:
     log: logging.Logger
     budget: Budget
     own_files: frozenset[tuple[int, int]] = frozenset()
+    share: Share = field(default_factory=Share)
 
 
 class Graph:
@@ -125,6 +126,7 @@ class Graph:
             self.spool.positions,
             around.budget,
             own_files=around.own_files,
+            share=around.share,
         )
 
     def _heard(self) -> None:

@@ -3,6 +3,8 @@
 A reader that is slow makes the spool fill, as with every output; one that is gone (a closed pipe) makes the events
 wait until the daemon is started again with one.
 
+Several workers write in turn, each its whole request.
+
 Guarantees: at least once; after a crash the last lines may come again.
 
 Metrics: those of every output.
@@ -38,13 +40,18 @@ class Stdout(Output):
         """All lines at once, in a thread: a pipe may be full."""
         lines = [line for part in request.parts for line in part.lines]
         try:
-            await asyncio.to_thread(_print, b"\n".join([*lines, b""]))
+            await asyncio.to_thread(self._print, b"\n".join([*lines, b""]))
         except (OSError, ValueError) as error:
             return ParkAll(f"standard output takes nothing: {error}")
         return AllDelivered()
 
 
-def _print(data: bytes) -> None:
+    def _print(self, data: bytes) -> None:
+        with self.context.share.locked("stdout"):
+            _write(data)
+
+
+def _write(data: bytes) -> None:
     sys.stdout.flush()
     descriptor = sys.stdout.fileno()
     rest = memoryview(data)

@@ -34,9 +34,21 @@ def sync_directory(directory: Path) -> None:
 class Lock:
     """One process at a time; the kernel lets go of it when the process dies. The file says who holds it."""
 
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / "lock"
+    def __init__(self, directory: Path, name: str = "lock") -> None:
+        self._path = directory / name
         self._descriptor = -1
+
+    @property
+    def descriptor(self) -> int:
+        """The open file that holds it: who inherits it holds the lock, too."""
+        return self._descriptor
+
+    def holder(self) -> int | None:
+        """The process that took it last; None where that cannot be read."""
+        try:
+            return int(self._path.read_text().strip())
+        except (OSError, ValueError):
+            return None
 
     def take(self, patience: float = LOCK_PATIENCE) -> None:
         """Hold it; SpoolError names the process that does already."""

@@ -72,7 +72,7 @@ def search(directory: Path, check: Check, between: Between, limit: int, *, newes
 def _in_order(directory: Path, between: Between, found: Found, *, newest_first: bool) -> list[_Known]:
     inside = [
         known
-        for place in parts.places(directory)
+        for place in parts.all_places(directory)
         if (known := _know(place, found))
         and (between.first is None or known.bounds.newest >= between.first)
         and (between.last is None or known.bounds.oldest <= between.last)

@@ -81,6 +81,9 @@ class Forward(Input):
         ),
     ]
 
+    sharing = "ports"
+    protocols = ("tcp",)  # heartbeats by UDP are no reason not to start
+
     async def run(self, emit: Emit) -> None:
         """See `Input.run`."""
         shared = Shared(self.config, self.context, emit)
@@ -105,17 +108,21 @@ class Forward(Input):
         return base64.urlsafe_b64decode(hashed_prefix(*name_parts(name.encode(), tag, peer)))
 
     async def _bind(self, shared: Shared) -> asyncio.Server:
-        host, port, loop = self.config.host, self.config.port, asyncio.get_running_loop()
+        host, loop, share = self.config.host, asyncio.get_running_loop(), self.context.share
+        port = share.port(self.context.name, self.config.port)
         try:
-            return await loop.create_server(lambda: Connection(shared), host, port, start_serving=False)
+            return await loop.create_server(
+                lambda: Connection(shared), host, port, reuse_port=share.several, start_serving=False
+            )
         except OSError as error:
             raise IngestError(f"{self.context.name}: cannot listen on tcp {host}:{port}: {refusal(error)}") from None
 
     async def _answer_heartbeats(self, port: int) -> asyncio.BaseTransport | None:
         """Fluentd's `heartbeat_type udp`, an old way: not having it stops nobody from sending."""
-        loop = asyncio.get_running_loop()
+        loop, address = asyncio.get_running_loop(), (self.config.host, port)
+        several = self.context.share.several
         try:
-            transport, _ = await loop.create_datagram_endpoint(_Heartbeats, local_addr=(self.config.host, port))
+            transport, _ = await loop.create_datagram_endpoint(_Heartbeats, local_addr=address, reuse_port=several)
         except OSError as error:
             self.context.logger.warning("%s: no heartbeats on udp port %s: %s", self.context.name, port, error)
             return None

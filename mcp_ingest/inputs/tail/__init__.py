@@ -20,6 +20,9 @@ of the time, and never more than a tenth); on Linux, inotify lets it and the rea
 open, up to `max_open_files` and the process's limit; see `followed.py` for what happens above it. At the first start
 of this input, `start_at` says where files begin; files that appear later are read from their head.
 
+With several workers a file is followed by the one whose spool holds its position; a new one falls to a worker by its
+inode, so that a rename changes nothing (`whose.py`).
+
 Metrics: `mcp_ingest_tail_files`, `mcp_ingest_tail_unread_bytes`, `mcp_ingest_sanitized_values` (lines with bytes
 that are not in the encoding, which became U+FFFD). Lines over `max_line_bytes` are dead letters with the
 reason `too_large`.
@@ -38,8 +41,10 @@ from msgspec import Meta
 from mcp_ingest.codecs.lines import is_line_encoding
 from mcp_ingest.component import ByteSize, Duration, Emit, Example, Input, Settings
 from mcp_ingest.inputs.tail.discovery import Globs, Hints
-from mcp_ingest.inputs.tail.followed import Followed, read_positions
+from mcp_ingest.inputs.tail.files import read_positions
+from mcp_ingest.inputs.tail.followed import Followed
 from mcp_ingest.inputs.tail.reader import Reader, Reading
+from mcp_ingest.inputs.tail.whose import Whose
 from mcp_ingest.metrics import TAIL_FILES, TAIL_UNREAD_BYTES
 
 _TICK_SECONDS = 1.0
@@ -120,12 +125,15 @@ class Tail(Input):
         ),
     )
 
+    sharing = "items"
+
     async def run(self, emit: Emit) -> None:
         """Follow the files until cancelled."""
         config, context = self.config, self.context
         prefix = f"tail/{context.name}/"
         state = dict(context.state(prefix))
-        first_start = state.pop(prefix + _STARTED, None) is None
+        never = state.pop(prefix + _STARTED, None) is None
+        first_start = never and not any(prefix + _STARTED in each for each in context.share.positions.values())
         self._followed = Followed(
             read_positions(state, prefix),
             context.clock,
@@ -133,12 +141,13 @@ class Tail(Input):
             self._open_limit(),
             config.max_line_bytes,
             context.own_files,
+            Whose.of(context.share, prefix),
         )
         self._at_end = first_start and config.start_at == "end"
         self._globs = Globs(config.paths, config.exclude)
         reading = Reading(config.tag, config.max_line_bytes, config.encoding, config.path_field, prefix)
         first: dict[str, bytes | None] = {}
-        if first_start:
+        if never:
             first[prefix + _STARTED] = str(context.clock.time_ns()).encode()
         reader = Reader(reading, self._followed, context, first)
         hints = Hints()

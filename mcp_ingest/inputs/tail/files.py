@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -47,12 +48,27 @@ class Position(msgspec.Struct):
     changed: int
 
 
+Stored = dict[bytes, Position]
+
+
 def read_position(value: bytes) -> Position:
     """What `File.stored` made; msgspec.DecodeError or ValueError if it is no position."""
     position = msgspec.json.decode(value, type=Position)
     if position.path.startswith("\0"):
         position.path = os.fsdecode(bytes.fromhex(position.path[1:]))
     return position
+
+
+def read_positions(state: Mapping[str, bytes], prefix: str) -> Stored:
+    """The stored positions by uid; values that cannot be read are left out."""
+    positions: Stored = {}
+    for key, value in state.items():
+        try:
+            uid = bytes.fromhex(key.removeprefix(prefix))
+            positions[uid] = read_position(value)
+        except (ValueError, msgspec.MsgspecError):
+            continue
+    return positions
 
 
 def _path_as_text(path: str) -> str:

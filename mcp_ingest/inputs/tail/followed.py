@@ -12,8 +12,6 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 
-import msgspec
-
 from mcp_ingest.context import Clock
 from mcp_ingest.event import new_uid
 from mcp_ingest.inputs.tail.discovery import find_inodes, rotated
@@ -21,28 +19,16 @@ from mcp_ingest.inputs.tail.files import (
     File,
     Identity,
     Position,
+    Stored,
     holds,
     identity_of,
     line_start,
     open_file,
-    read_position,
 )
+from mcp_ingest.inputs.tail.whose import Whose
 
-Stored = dict[bytes, Position]
 _FORGET_SECONDS = 3600
 _LOOK_SECONDS = 0.2
-
-
-def read_positions(state: Mapping[str, bytes], prefix: str) -> Stored:
-    """The stored positions by uid; values that cannot be read are left out."""
-    positions: Stored = {}
-    for key, value in state.items():
-        try:
-            uid = bytes.fromhex(key.removeprefix(prefix))
-            positions[uid] = read_position(value)
-        except (ValueError, msgspec.MsgspecError):
-            continue
-    return positions
 
 
 class Followed:
@@ -56,8 +42,10 @@ class Followed:
         max_open: int,
         max_line: int,
         own: frozenset[Identity] = frozenset(),
+        whose: Whose | None = None,
     ) -> None:
         self._own = own
+        self._whose = whose or Whose()
         self.files: dict[Identity, File] = {}
         self.ready: OrderedDict[File, None] = OrderedDict()
         self.forgotten: set[bytes] = set()
@@ -77,6 +65,8 @@ class Followed:
         for uid, position in stored.items():
             self._stored.setdefault(position.ino, []).append((uid, position))
             self._changed[position.path] = max(self._changed.get(position.path, 0), position.changed)
+        for path, moment in self._whose.changed.items():
+            self._changed[path] = max(self._changed.get(path, 0), moment)
 
     # --- what a scan means ---------------------------------------------------------------------------------
 
@@ -84,8 +74,8 @@ class Followed:
         """Take over what a scan saw; files not seen before begin at their end or at their head."""
         present: set[File] = set()
         for path, status in found.items():
-            if identity_of(status) in self._own:
-                continue  # our own log: reading it would feed it
+            if identity_of(status) in self._own or not self._whose.mine(status.st_ino):
+                continue  # our own log: reading it would feed it; or another worker's file
             file = self.files.get(identity_of(status)) or self._begin(path, at_end)
             if file is None:
                 continue
@@ -204,7 +194,8 @@ class Followed:
         for directory, names in directories.items():
             for name, beside in rotated(directory, names).items():
                 for place, status in sorted(beside, key=lambda each: each[1].st_mtime_ns):
-                    if status.st_mtime_ns > names[name] and status.st_ino not in known:
+                    unseen = status.st_mtime_ns > names[name] and status.st_ino not in known
+                    if unseen and self._whose.mine(status.st_ino):
                         known.add(status.st_ino)
                         self._adopt_one(place, os.path.join(directory, name))
 

@@ -4,6 +4,9 @@ What it is for: archives, and handing logs to programs that read files. The path
 `{@timestamp:FORMAT}` (days and hours, UTC); an event dated 30 days before its receipt or a day after it goes to
 `undated`. A compressed file gets one gzip member with each request, which every gzip reads as one file.
 
+With several workers each appends to files of its own, so that nothing is torn: worker 0 to those of the path, the
+others to files of the same names in a folder `worker-K` beside them.
+
 Guarantees: what is answered is fsynced. Lines are never cut and never there twice, also after a crash: files are cut
 back to their committed length at the start, and what was written of a chunk is known again. Files may be renamed or
 deleted between requests; nothing is kept open.
@@ -28,7 +31,7 @@ from mcp_ingest.context import Context
 from mcp_ingest.errors import OutputError
 from mcp_ingest.event import Batch
 from mcp_ingest.outputs.file.journal import Journal, Piece
-from mcp_ingest.outputs.file.template import folder, paths, template_problem
+from mcp_ingest.outputs.file.template import folder, of_worker, paths, template_problem
 from mcp_ingest.verdict import DELIVERED, DUPLICATE, AllDelivered, Each, Request, Unknown, Verdicts
 
 
@@ -62,7 +65,8 @@ class File(Output):
 
     def __init__(self, config: Any, context: Context) -> None:
         super().__init__(config, context)
-        self._paths = paths(config.path)
+        self._path = of_worker(config.path, context.share.suffix)
+        self._paths = paths(self._path)
         self._compressed = config.path.endswith(".gz")
         self._journal: Journal | None = None
         self._thread: ThreadPoolExecutor | None = None
@@ -70,7 +74,8 @@ class File(Output):
     async def start(self) -> None:
         """Take the journal and cut files back to what it says; `OutputError` where that cannot be."""
         name = re.sub(r"[^A-Za-z0-9_-]", "_", self.context.name)
-        path = Path(folder(self.config.path)) / f".mcp-ingest-{name}.json"
+        worker = f".{suffix}" if (suffix := self.context.share.suffix) else ""
+        path = Path(folder(self._path)) / f".mcp-ingest-{name}{worker}.json"
         try:
             self._journal = self._journal or await asyncio.to_thread(Journal, path)
         except BlockingIOError as error:

@@ -22,6 +22,12 @@ def template_problem(template: str) -> str | None:
     return _template.problem(parse(template))
 
 
+def of_worker(template: str, suffix: str) -> str:
+    """The template of a worker: in a folder of its own, for a field's value could make any name, but never a folder."""
+    start, slash, name = template.rpartition("/")
+    return f"{start}{slash}{suffix}/{name}" if suffix else template
+
+
 def folder(template: str) -> str:
     """The folder that all paths of this template lie under; "." for the current one."""
     return template.partition("{")[0].rpartition("/")[0] or ("/" if template.startswith("/") else ".")

@@ -10,7 +10,8 @@ time, so nothing is there twice. A commit costs some 20 ms of CPU however little
 one: at once after a quiet time, else every `commit_seconds`, or when 8 MiB wait.
 
 Retention: parts go whole, `retention` after the end of their day (or after their birth, for what came late), and
-the oldest ones whenever all together take more than `max_bytes`.
+the oldest ones whenever all together take more than `max_bytes`. Each of several workers writes to a folder of its
+own; a search asks all of them, and the bounds hold for all of them together.
 
 Metrics: those of every output (`mcp_ingest_output_events_total`, `mcp_ingest_delivery_seconds`, …).
 """
@@ -167,7 +168,8 @@ class Store(Output):
     def _open(self) -> Shelf:
         config = self.config
         retention = int(config.retention * parts.SECOND)
-        return Shelf(Path(config.directory), self.context.clock, config.heap, retention, config.max_bytes)
+        worker = self.context.share.suffix
+        return Shelf(Path(config.directory), self.context.clock, config.heap, retention, config.max_bytes, worker)
 
     def _add(self, request: Request) -> _Added:
         shelf = self._opened()

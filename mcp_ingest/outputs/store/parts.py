@@ -4,7 +4,8 @@ DAY is the event's day, or `undated-DAY` with the day of receipt. A part takes s
 finished and the day gets a new one. So merges stay small (and with them memory), retention by bytes lets go one part
 and not a day, and a search can stop when the newest parts had enough. A part's name is its birth in milliseconds;
 `part.json`, written when it is finished, has its times and its chunks. A part that cannot be opened is set aside
-as `PART.damaged`.
+as `PART.damaged`. With several workers each has such a folder of its own: worker 0 the store's, the others `worker-K`
+in it.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ OLDEST_BEFORE, NEWEST_AFTER = 30 * DAY, DAY
 
 _FOLDER = re.compile(r"(?:undated-)?(\d{4}-\d\d-\d\d)")
 _PART = re.compile(r"\d{13}")
+_WORKER = re.compile(r"worker-\d+")
 
 
 class Bounds(NamedTuple):
@@ -74,9 +76,10 @@ class Place(NamedTuple):
     def size(self) -> int:
         """Bytes of its files."""
         total = 0
-        for file in self.path.iterdir():
-            with suppress(FileNotFoundError):  # a merge just replaced it
-                total += file.stat().st_size
+        with suppress(FileNotFoundError):  # another worker dropped it
+            for file in self.path.iterdir():
+                with suppress(FileNotFoundError):  # a merge just replaced it
+                    total += file.stat().st_size
         return total
 
 
@@ -101,6 +104,16 @@ def places(directory: Path) -> list[Place]:
         for part in _children(day)
         if _PART.fullmatch(part.name)
     )
+
+
+def shelves(directory: Path) -> list[Path]:
+    """The folders that workers write to, each its own: that of worker 0 is the store's, the others lie in it."""
+    return [directory, *sorted(folder for folder in _children(directory) if _WORKER.fullmatch(folder.name))]
+
+
+def all_places(directory: Path) -> list[Place]:
+    """Every part of every worker."""
+    return sorted(place for shelf in shelves(directory) for place in places(shelf))
 
 
 def _children(directory: Path) -> Iterator[Path]:

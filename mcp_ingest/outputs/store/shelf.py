@@ -25,10 +25,17 @@ SWEEP_SECONDS = 30.0
 
 
 class Shelf:
-    """Adds whole chunks, commits, and drops what is too old (`retention`, nanoseconds) or too much (`max_bytes`)."""
+    """Adds whole chunks, commits, and drops what is too old (`retention`, nanoseconds) or too much (`max_bytes`).
 
-    def __init__(self, directory: Path, clock: Clock, heap: int, retention: int, max_bytes: int) -> None:
-        self.directory = directory
+    Where several workers write to the store, each has a shelf in a folder of its own, named by `worker`; `max_bytes`
+    holds for all together, and each drops what is its own.
+    """
+
+    def __init__(
+        self, store: Path, clock: Clock, heap: int, retention: int, max_bytes: int, worker: str = ""
+    ) -> None:
+        self.directory = directory = store / worker
+        self._store = store
         self.damaged: list[Path] = []
         self._clock, self._heap, self._retention, self._max_bytes = clock, heap, retention, max_bytes
         self._days: OrderedDict[str, list[Part]] = OrderedDict()  # least recently written first
@@ -119,7 +126,7 @@ class Shelf:
     def sweep(self) -> None:
         """Drop the parts that are too old, then the oldest ones until the rest fits; the newest always stays."""
         self._swept = self._clock.monotonic()
-        there = parts.places(self.directory)
+        there = parts.all_places(self._store)
         kept = [place for place in there if place.expires(self._retention) > self._clock.time_ns()]
         sizes = {place: place.size() for place in kept}
         total = sum(sizes.values())
@@ -128,7 +135,7 @@ class Shelf:
                 total -= sizes[place]
                 kept.remove(place)
         for place in there:
-            if place not in kept:
+            if place not in kept and place.path.parent.parent == self.directory:
                 self._drop(place)
 
     def _drop(self, place: Place) -> None:

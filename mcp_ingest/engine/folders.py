@@ -1,0 +1,70 @@
+"""Which spool is whose: worker 0 has the spool's folder itself, as a daemon alone does, worker K has `worker-K` in it.
+
+So `workers` may change from run to run. A folder of a worker that is no more is an orphan: one of the present workers
+(the daemon, if it is alone) opens it whole, delivers what it holds, and goes on with the files whose positions it has.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import msgspec
+
+from mcp_ingest.component import ByteSize, find
+from mcp_ingest.config.model import Configuration
+from mcp_ingest.context import Positions, Share
+from mcp_ingest.errors import SpoolError
+from mcp_ingest.spool import SpoolReader
+from mcp_ingest.spool.files import DATABASE
+from mcp_ingest.spool.model import SpoolSettings
+
+_WORKER = re.compile(r"worker-(\d{1,4})")
+
+
+def folder_of(directory: Path, index: int) -> Path:
+    """The folder of this worker's spool."""
+    return directory / f"worker-{index}" if index else directory
+
+
+def workers_there(directory: Path) -> list[int]:
+    """The workers that have left a spool, in order; worker 0 need not be among them."""
+    found = [0] if (directory / DATABASE).exists() else []
+    if directory.is_dir():
+        matches = (_WORKER.fullmatch(each.name) for each in directory.iterdir() if (each / DATABASE).exists())
+        found += [int(match[1]) for match in matches if match and match[1] != "0"]
+    return sorted(found)
+
+
+def orphans(directory: Path, count: int, index: int = 0) -> list[int]:
+    """The workers that are no more whose spools fall to worker `index` of `count`."""
+    return [each for each in workers_there(directory) if each >= count and each % count == index]
+
+
+def settings_of(settings: SpoolSettings, index: int, count: int) -> SpoolSettings:
+    """The spool of one of several workers: its own folder, and an equal part of the bytes."""
+    folder = str(folder_of(Path(settings.directory), index))
+    return msgspec.structs.replace(settings, directory=folder, max_bytes=ByteSize(settings.max_bytes // count))
+
+
+def config_of(config: Configuration, share: Share) -> Configuration:
+    """What of the configuration this worker runs: its spool, and the inputs that it has a part in."""
+    wanted = ("items",) if share.index >= share.count else ("ports", "items")
+    if share.index == 0:
+        wanted = (*wanted, "one")
+    inputs = {name: each for name, each in config.inputs.items() if find("input", each.type).sharing in wanted}
+    spool = settings_of(config.spool, share.index, share.count)
+    return dataclasses.replace(config, inputs=inputs, spool=spool)
+
+
+def positions_there(directory: Path) -> Positions:
+    """What every spool has committed, while none of them is open; one that cannot be read has nothing to say."""
+    found: dict[int, dict[str, bytes]] = {}
+    for index in workers_there(directory):
+        try:
+            with SpoolReader(folder_of(directory, index)) as spool:
+                found[index] = spool.positions()
+        except SpoolError:
+            found[index] = {}
+    return found
