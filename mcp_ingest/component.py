@@ -208,7 +208,10 @@ class Output(Component):
     #: What is addressed to it counts as delivered with its commit, and is never written: nothing is serialised or
     #: held for it.
     holds_nothing: ClassVar[bool] = False
-    #: Requests in flight at the most, and uncompressed bytes of lines in one request at the most.
+    #: Whether latency that grows is a sign of a busy peer: delivery then has fewer requests in flight.
+    latency_tells_load: ClassVar[bool] = True
+    #: Requests in flight at the most, and bytes in one request at the most: of lines, uncompressed, and what
+    #: `bytes_beside` says.
     concurrency: int = 4
     max_request_bytes: int = 5_000_000
     max_request_events: int = 10_000
@@ -224,6 +227,10 @@ class Output(Component):
 
         An output with a single place returns the same string for all.
         """
+
+    def bytes_beside(self, destination: str) -> int:
+        """Bytes of a request that each event for this destination has beside its line: an action, line ends."""
+        return 0
 
     @abstractmethod
     async def write(self, request: Request) -> Verdicts:
