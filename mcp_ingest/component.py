@@ -64,6 +64,35 @@ class Duration(float):
         return cls(float(match[1]) * cls._UNITS[match[2]])
 
 
+class FromFile(str):
+    """A setting that was read from files by `${file:…}`: a string like any other, which can be read again.
+
+    What it holds may be a secret: its `repr` does not show it.
+    """
+
+    files: tuple[str, ...]
+    _read: Callable[[], str | None]
+    _last: str
+
+    def __new__(cls, value: str, files: Sequence[str], read: Callable[[], str | None]) -> FromFile:
+        """`read` gives the value as `files` have it then, None while one of them cannot be read."""
+        made = super().__new__(cls, value)
+        made.files = tuple(files)
+        made._read = read
+        made._last = str(made)
+        return made
+
+    def now(self) -> str:
+        """What stands in the files now; where they cannot be read what stood there before."""
+        value = self._read()
+        if value is not None:
+            self._last = value
+        return self._last
+
+    def __repr__(self) -> str:
+        return f"FromFile({', '.join(self.files)})"
+
+
 class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The base of every component's `Config`.
 
@@ -287,6 +316,6 @@ def _component(kind: Kind, found: Any) -> type[Component]:
 
 
 __all__ = [
-    "ByteSize", "Component", "Duration", "Emit", "Example", "Input", "Kind", "OnError", "Output", "Settings",
-    "Stage", "StageSettings", "find", "for_each_event", "names", "on_error",
+    "ByteSize", "Component", "Duration", "Emit", "Example", "FromFile", "Input", "Kind", "OnError", "Output",
+    "Settings", "Stage", "StageSettings", "find", "for_each_event", "names", "on_error",
 ]  # fmt: skip
