@@ -133,11 +133,11 @@ class Delivery:
                 if task is not None and task.cancelling():  # a group's errors come before the cancellation it met
                     raise asyncio.CancelledError from error
                 cause = _innermost(error)
-                why = letters.safe_text(describe(cause))
                 if isinstance(cause, Stalled):
+                    why = f"delivery stalled and begins anew: {cause}"
                     self._metrics.counter(DELIVERY_STALLS, output=self.name).inc()
-                    self._log.error("output %s: delivery stalled and begins anew: %s", self.name, why)
                 else:
+                    why = letters.safe_text(describe(cause))
                     self._log.exception("output %s: delivery failed: a fault in mcp-ingest or its disk", self.name)
                 self._metrics.gauge(OUTPUT_UP, output=self.name).set(0)
                 self._is("waiting", why)
@@ -375,9 +375,12 @@ class Delivery:
             case Each(each):
                 self._answered()
                 self._act_on_each(works, each)
-            case TooLarge(why) | Malformed(why):
+            case TooLarge(why):
                 self._answered()
-                self._halve(works, why, "too_large" if isinstance(verdicts, TooLarge) else "malformed")
+                self._halve(works, why, "too_large")
+            case Malformed(why):
+                self._answered()
+                self._halve(works, why, "malformed")
             case Unknown(why, after):
                 self._fail("waiting", why, pause(self._failures + 1, after))
                 self._metrics.counter(RETRIES, output=self.name, reason="unknown").inc()
@@ -465,13 +468,16 @@ class Delivery:
             self._ready.appendleft(again)
 
     def _halve(self, works: list[Work], why: str, kind: str) -> None:
-        """Two halves of what was refused whole; an event that is alone is a dead letter."""
+        """Two halves of what was refused whole, or smaller parts; an event that is alone is a dead letter."""
         total = sum(len(work.indices) for work in works)
         if total == 1:
             work = works[0]
             self._account.died(work, work.indices[0], self._letter(work, work.indices[0], why, kind))
             return
         self._metrics.counter(RETRIES, output=self.name, reason=kind).inc()
+        if kind == "too_large" and not self._output.whole_chunks:
+            self._ready.extendleft(reversed(works))  # to be gathered anew, now that the limit is known better
+            return
         first, second = halves(works, total // 2)
         self._again_whole.extendleft([second, first])
 
