@@ -126,19 +126,18 @@ class SecuredOpenSearch(OpenSearch):
         """Start it and make its users and roles."""
         super().start()
         for name, role in self.permissions.items():
-            self._put(f"roles/{name}", role)
+            self.put(f"roles/{name}", role)
         for name, (password, role_name) in self.others.items():
             self.set_password(name, password)
-            self._put(
-                f"rolesmapping/{role_name}", {"users": [n for n, (_, r) in self.others.items() if r == role_name]}
-            )
+            self.put(f"rolesmapping/{role_name}", {"users": [n for n, (_, r) in self.others.items() if r == role_name]})
         return self
 
     def set_password(self, user: str, password: str) -> None:
         """Give a user a new password; it holds at once."""
-        self._put(f"internalusers/{user}", {"password": password})
+        self.put(f"internalusers/{user}", {"password": password})
 
-    def _put(self, path: str, body: dict[str, Any]) -> None:
+    def put(self, path: str, body: dict[str, Any]) -> None:
+        """Make or change something by the API of its Security plugin."""
         status, answer = self.request("PUT", f"/_plugins/_security/api/{path}", body)
         assert status in (200, 201), answer
 

@@ -51,7 +51,7 @@ def _daemon(directory: Path, server: Elasticsearch, name: str, **settings: Any) 
 def _send(daemon: Daemon, *records: dict[str, Any]) -> None:
     with ForwardSender("127.0.0.1", daemon.forward_port) as sender:
         for start in range(0, len(records), 50):
-            sender.send("mcp", [(int(time.time()), record) for record in records[start : start + 50]])
+            sender.send("mcp", [(time.time_ns(), record) for record in records[start : start + 50]])
 
 
 def _output(daemon: Daemon) -> dict[str, Any]:
