@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from array import array
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -12,7 +13,7 @@ from mcp_ingest.spool import schema
 from mcp_ingest.spool.chunk import decode
 from mcp_ingest.spool.files import DATABASE, Lock
 from mcp_ingest.spool.model import Chunk, DeadLetter, Held, Ledger, Pending, Usage
-from mcp_ingest.spool.rows import SELECT_LETTER, pending_of
+from mcp_ingest.spool.rows import SELECT_LETTER, pending_of, resting_of
 from mcp_ingest.spool.transaction import Damage
 from mcp_ingest.spool.truth import Truth, known_outputs, load
 
@@ -77,9 +78,13 @@ class Reader:
         row = self._connection.execute(SELECT_LETTER + " WHERE number = ?", (number,)).fetchone()
         return DeadLetter(*row) if row else None
 
-    def pending(self, name: str, output: int) -> list[Pending]:
-        """What an output owes of chunks that its mark has passed."""
-        return pending_of(self._connection, name, output)
+    def pending(self, name: str, output: int, chunk: int | None) -> list[Pending]:
+        """What an output owes of chunks that its mark has passed, or of one of them."""
+        return pending_of(self._connection, name, output, chunk)
+
+    def resting(self, output: int) -> dict[str, array[int]]:
+        """The chunks of its pending rows, by destination."""
+        return resting_of(self._connection, output)
 
 
 class SpoolReader:
