@@ -33,6 +33,7 @@ class Metric:
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = LATENCY_BUCKETS
     collected: bool = False  # made at scrape time from what the daemon knows, not incremented by anybody
+    together: Literal["sum", "max", "min"] = "sum"  # what several spools' or workers' values of a gauge make
 
 
 # the ledger, collected at scrape time
@@ -60,14 +61,15 @@ OUTPUT_HELD = Metric(
 )
 OUTPUT_OLDEST = Metric(
     "mcp_ingest_output_oldest_age_seconds", "gauge", "Age of the oldest event that an output still owes.", ("output",),
-    collected=True,
+    collected=True, together="max",
 )  # fmt: skip
 SPOOL_BYTES = Metric("mcp_ingest_spool_bytes", "gauge", "Bytes of used pages in the spool.", (), collected=True)
 SPOOL_MAX_BYTES = Metric("mcp_ingest_spool_max_bytes", "gauge", "The spool's limit.", (), collected=True)
 SPOOL_CHUNKS = Metric("mcp_ingest_spool_chunks", "gauge", "Chunks in the spool.", (), collected=True)
 SPOOL_OLDEST = Metric(
-    "mcp_ingest_spool_oldest_age_seconds", "gauge", "Age of the oldest chunk in the spool.", (), collected=True
-)
+    "mcp_ingest_spool_oldest_age_seconds", "gauge", "Age of the oldest chunk in the spool.", (), collected=True,
+    together="max",
+)  # fmt: skip
 
 # counted where it happens
 RECEIVED_BYTES = Metric("mcp_ingest_received_bytes", "counter", "Bytes of events as they were received.", ("input",))
@@ -96,8 +98,9 @@ INGEST_SECONDS = Metric(
 )
 RETRIES = Metric("mcp_ingest_retries", "counter", "Events or requests sent again, by why.", ("output", "reason"))
 OUTPUT_UP = Metric(
-    "mcp_ingest_output_up", "gauge", "1 while the output's last request was answered, else 0.", ("output",)
-)
+    "mcp_ingest_output_up", "gauge", "1 while the output's last request was answered, else 0.", ("output",),
+    together="min",
+)  # fmt: skip
 OUTPUT_CONCURRENCY = Metric(
     "mcp_ingest_output_concurrency",
     "gauge",
@@ -125,6 +128,12 @@ LOG_SUPPRESSED = Metric(
     "mcp_ingest_log_suppressed_lines", "counter", "Lines of our own log that the rate limit held back."
 )
 
+# several workers, counted by their supervisor
+WORKERS = Metric("mcp_ingest_workers", "gauge", "Worker processes that run and listen.")
+WORKER_RESTARTS = Metric(
+    "mcp_ingest_worker_restarts", "counter", "Workers that ended by themselves and were started again.", ("worker",)
+)
+
 UNUSABLE_TIMESTAMPS = Metric(
     "mcp_ingest_unusable_timestamps",
     "counter",
@@ -134,6 +143,11 @@ UNUSABLE_TIMESTAMPS = Metric(
 FLAGGED_FIELDS = Metric(
     "mcp_ingest_flagged_fields", "counter", "Fields that `validate` filled in, moved or missed.", ("stage", "field")
 )
+
+
+def together_by() -> dict[str, str]:
+    """How the values of each gauge declared above are put together; one that the configuration declares: `max`."""
+    return {metric.name: metric.together for metric in catalogue() if metric.kind == "gauge"}
 
 
 def catalogue() -> list[Metric]:

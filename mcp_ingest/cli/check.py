@@ -45,7 +45,10 @@ _SHARING = {
     "items": "what it reads is shared out",
     "one": "only worker 0 runs it",
 }
-_OWN = {"file": "each worker but the first writes into `worker-K` folders", "store": "each worker has a folder of its own"}
+_OWN = {
+    "file": "each worker but the first writes into `worker-K` folders",
+    "store": "each worker has a folder of its own",
+}
 
 
 def workers(configuration: Configuration) -> list[str]:
@@ -53,8 +56,9 @@ def workers(configuration: Configuration) -> list[str]:
     if configuration.workers == 1:
         return []
     lines = [f"workers: {configuration.workers}, each with a spool of its own"]
-    for each in configuration.inputs.values():
-        lines.append(f"  {_named(each)}: {_SHARING[find('input', each.type).sharing]}")
+    lines += [
+        f"  {_named(each)}: {_SHARING[find('input', each.type).sharing]}" for each in configuration.inputs.values()
+    ]
     lines += [f"  {_named(each)}: {_OWN[each.type]}" for each in configuration.outputs.values() if each.type in _OWN]
     cores = os.cpu_count() or 1
     if configuration.workers > cores:

@@ -10,7 +10,6 @@ from msgspec import Meta
 from mcp_ingest.component import Kind, Settings
 from mcp_ingest.spool.model import SpoolSettings
 
-
 #: More processes than this on one machine are a mistake.
 MOST_WORKERS = 64
 

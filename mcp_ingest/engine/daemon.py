@@ -1,5 +1,8 @@
 """The running whole: a spool, the graph over it, and what both say of themselves.
 
+Spools of workers that are no more (`folders.py`) are opened beside it, each with a graph of its own over the inputs
+that have positions in it: what they hold is delivered, and their files are read on.
+
 On SIGTERM the inputs stop first, what they have handed in is committed and acknowledged, the outputs get a few
 seconds to deliver, and what they do not manage is delivered at the next start.
 """
@@ -9,15 +12,18 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from mcp_ingest import __version__
 from mcp_ingest.config.model import Configuration
-from mcp_ingest.context import Budget, Clock, SystemClock
+from mcp_ingest.context import Budget, Clock, Share, SystemClock
 from mcp_ingest.engine import status
+from mcp_ingest.engine.folders import config_of
 from mcp_ingest.engine.graph import Graph, Surroundings
 from mcp_ingest.engine.log import files_written_to
-from mcp_ingest.engine.why import Known, why
+from mcp_ingest.engine.together import together
+from mcp_ingest.engine.why import why
 from mcp_ingest.errors import IngestError
 from mcp_ingest.metrics import Metrics
 from mcp_ingest.spool import Spool
@@ -35,17 +41,29 @@ class Daemon:
         logger: logging.Logger,
         clock: Clock | None = None,
         budget: int = 256 * 2**20,
+        share: Share | None = None,
+        orphans: Sequence[int] = (),
     ) -> None:
         self.metrics = metrics
         self.clock = clock or SystemClock()
         self.log = logger
-        self._rates = status.Rates()
         self._began = self.clock.monotonic()
         self._stop = asyncio.Event()
         self._fatal: IngestError | None = None
-        self.spool = Spool(config.spool, {o.name: o.type for o in config.outputs.values()}, self.clock, logger, metrics)
-        around = Surroundings(self.clock, metrics, logger, Budget(budget), files_written_to(logger))
-        self.graph = Graph(config, self.spool, around, self._fail)
+        share = share or Share()
+        around = Surroundings(self.clock, metrics, logger, Budget(budget), files_written_to(logger), share)
+        self.graphs = {index: self._graph(config, around, index) for index in (share.index, *orphans)}
+        self.graph = self.graphs[share.index]
+        self.spool = self.graph.spool
+        self._backlogs: dict[int, Graph] = {}  # of workers that are no more
+        self._rates = {graph: status.Rates() for graph in self.graphs.values()}
+
+    def _graph(self, config: Configuration, around: Surroundings, index: int) -> Graph:
+        """The graph of this worker, or of one that is no more."""
+        share = dataclasses.replace(around.share, index=index)
+        mine, types = config_of(config, share), {output.name: output.type for output in config.outputs.values()}
+        spool = Spool(mine.spool, types, self.clock, self.log, self.metrics)
+        return Graph(mine, spool, dataclasses.replace(around, share=share), self._fail)
 
     @property
     def config(self) -> Configuration:
@@ -59,18 +77,24 @@ class Daemon:
 
         Raises IngestError when the spool or an input cannot be opened at all.
         """
-        await self.spool.open()
+        graphs = self.graphs.values()
         try:
-            self.graph.build()
+            for index, graph in self.graphs.items():
+                await graph.spool.open()
+                graph.build()
+                if graph is not self.graph and (held := _held(graph)):
+                    self._backlogs[index] = graph
+                    self.log.info("delivers %d events of worker %d, which is no more", held, index)
             async with asyncio.TaskGroup() as group:
-                self.graph.start(group)
+                for graph in graphs:
+                    graph.start(group)
                 sampler = group.create_task(self._sample())
                 await self._stop.wait()
-                await self.graph.finish()
+                await asyncio.gather(*(graph.finish() for graph in graphs))
                 sampler.cancel()
         finally:
-            await self.graph.close()
-            await self.spool.close()
+            await asyncio.gather(*(graph.close() for graph in graphs))
+            await asyncio.gather(*(graph.spool.close() for graph in graphs))
         if self._fatal is not None:
             raise self._fatal
 
@@ -86,72 +110,93 @@ class Daemon:
         """None when every input listens and the spool takes events, else a sentence that says what is missing."""
         if self._stop.is_set():
             return "shutting down"
-        missing = self.graph.not_listening() if self.graph.inputs else sorted(self.config.inputs)
-        if missing:
-            return f"not listening yet: {', '.join(missing)}"
+        for graph in self.graphs.values():
+            missing = graph.not_listening() if graph.inputs else sorted(graph.config.inputs)
+            if missing:
+                return f"not listening yet: {', '.join(missing)}"
         if not self.spool.has_room():
             return "the spool is full and takes no events"
         return None
 
+    def _say_empty(self) -> None:
+        """Say it once when the spool of a worker that is no more holds nothing any more."""
+        for index, graph in [*self._backlogs.items()]:
+            if not _held(graph):
+                del self._backlogs[index]
+                self.log.info("everything that the spool of worker %d held is delivered", index)
+
     async def _sample(self) -> None:
         while True:
-            ledger = self.spool.ledger()
-            totals = status.received(ledger)
-            totals.update({f"output {name}": count for name, count in status.delivered(ledger).items()})
-            self._rates.sample(self.clock.monotonic(), totals)
+            for graph, rates in self._rates.items():
+                ledger = graph.spool.ledger()
+                totals = status.received(ledger)
+                totals.update({f"output {name}": count for name, count in status.delivered(ledger).items()})
+                rates.sample(self.clock.monotonic(), totals)
+            self._say_empty()
             await asyncio.sleep(_SAMPLE_SECONDS)
 
     # --- what it says of itself ---
 
-    async def why(self, text: str, tag: str | None, peer: str | None) -> Known:
+    async def why(self, text: str, tag: str | None, peer: str | None) -> dict[str, Any]:
         """What became of an event that is still known; what waits, waits for its output's reason if not for its own."""
-        inputs = {name: running.input for name, running in self.graph.inputs.items()}
-        known = await why(text, self.spool, inputs, tag, peer)
-        deliveries = self.graph.deliveries
+        found = [await self._why(graph, text, tag, peer) for graph in self.graphs.values()]
+        answer: dict[str, Any] = together(found)
+        return answer
+
+    async def _why(self, graph: Graph, text: str, tag: str | None, peer: str | None) -> dict[str, Any]:
+        inputs = {name: running.input for name, running in graph.inputs.items()}
+        known = await why(text, graph.spool, inputs, tag, peer)
+        deliveries = graph.deliveries
         for owed in [owed for event in known.held for owed in event.owed if owed.output in deliveries]:
             owed.why = owed.why or deliveries[owed.output].why
-        return known
-
-    def delivering(self) -> list[str]:
-        """The outputs, once the spool is open."""
-        return list(self.graph.deliveries)
+        return known.as_json()
 
     def status(self) -> dict[str, Any]:
         """The JSON of `/status`."""
-        ledger, now = self.spool.ledger(), self.clock.monotonic()
-        wall = self.clock.time_ns()
-        received, delivered = status.received(ledger), status.delivered(ledger)
-        held = {name: self.spool.held(name) for name in self.graph.deliveries}
-        usage = self.spool.usage()
-        removed = self.spool.backlog_of_removed_outputs()
         return {
             "version": __version__,
             "configuration": self.config.path,
-            "uptime_seconds": now - self._began,
+            "uptime_seconds": self.clock.monotonic() - self._began,
             "ready": self.ready(),
+            **together([self._status_of(graph) for graph in self.graphs.values()]),
+        }
+
+    def _status_of(self, graph: Graph) -> dict[str, Any]:
+        spool, rates = graph.spool, self._rates[graph]
+        ledger, now = spool.ledger(), self.clock.monotonic()
+        wall = self.clock.time_ns()
+        received, delivered = status.received(ledger), status.delivered(ledger)
+        held = {name: spool.held(name) for name in graph.deliveries}
+        usage = spool.usage()
+        removed = spool.backlog_of_removed_outputs()
+        return {
             "inputs": {
                 name: {
                     "listening": running.where,
                     "received": received[name],
-                    "rate": self._rates.rate(name, now, received[name]),
+                    "rate": rates.rate(name, now, received[name]),
                 }
-                for name, running in self.graph.inputs.items()
+                for name, running in graph.inputs.items()
             },
             "outputs": {
                 name: {
-                    "type": self.config.outputs[name].type,
+                    "type": graph.config.outputs[name].type,
                     "state": delivery.state,
                     "why": delivery.why or None,
                     "parked": delivery.parked(),
                     "held": held[name].events,
                     "oldest_age_seconds": status.age(held[name].oldest, wall),
                     "delivered": delivered[name],
-                    "rate": self._rates.rate(f"output {name}", now, delivered[name]),
+                    "rate": rates.rate(f"output {name}", now, delivered[name]),
                 }
-                for name, delivery in self.graph.deliveries.items()
+                for name, delivery in graph.deliveries.items()
             },
             "removed_outputs": {name: dataclasses.asdict(each) for name, each in removed.items()},
             "spool": status.spool_status(usage, wall),
             "ledger": status.ledger_rows(ledger),
             "sums": status.sums(ledger, status.owed(held, removed), usage.dead_letters),
         }
+
+
+def _held(graph: Graph) -> int:
+    return sum(graph.spool.held(name).events for name in graph.deliveries)

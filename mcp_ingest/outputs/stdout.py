@@ -45,7 +45,6 @@ class Stdout(Output):
             return ParkAll(f"standard output takes nothing: {error}")
         return AllDelivered()
 
-
     def _print(self, data: bytes) -> None:
         with self.context.share.locked("stdout"):
             _write(data)

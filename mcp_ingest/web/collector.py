@@ -9,8 +9,10 @@ from prometheus_client.registry import Collector
 
 from mcp_ingest import metrics
 from mcp_ingest.engine.daemon import Daemon
+from mcp_ingest.engine.graph import Graph
 from mcp_ingest.engine.status import age
 from mcp_ingest.spool.model import InputKey, OutputKey
+from mcp_ingest.web.families import merged
 
 
 class SpoolCollector(Collector):
@@ -24,8 +26,11 @@ class SpoolCollector(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """The families declared with `collected=True`."""
-        spool, now = self._daemon.spool, self._daemon.clock.time_ns()
+        """The families declared with `collected=True`, of all spools together."""
+        yield from merged([list(self._of(graph)) for graph in self._daemon.graphs.values()])
+
+    def _of(self, graph: Graph) -> Iterator[Metric]:
+        spool, now = graph.spool, self._daemon.clock.time_ns()
         ins, outs = _counter(metrics.INPUT_EVENTS), _counter(metrics.OUTPUT_EVENTS)
         for key, count in spool.ledger().items():
             if isinstance(key, InputKey):
@@ -33,7 +38,7 @@ class SpoolCollector(Collector):
             elif isinstance(key, OutputKey):
                 outs.add_metric([key.output, key.term, key.reason], count)
         held, oldest = _gauge(metrics.OUTPUT_HELD), _gauge(metrics.OUTPUT_OLDEST)
-        for name in self._daemon.delivering():
+        for name in graph.deliveries:
             owes = spool.held(name)
             held.add_metric([name], owes.events)
             oldest.add_metric([name], age(owes.oldest, now) or 0.0)

@@ -101,7 +101,7 @@ class _Pages:
         if not asked.get("id"):
             return _json({"error": "id is missing: an _id, a trace_id or the id of a forward chunk"}, 400)
         known = await self._daemon.why(asked["id"], asked.get("tag"), asked.get("peer"))
-        return _json(known.as_json())
+        return _json(known)
 
     async def letters(self, request: web.Request) -> web.Response:
         try:

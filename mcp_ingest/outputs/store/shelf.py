@@ -31,9 +31,7 @@ class Shelf:
     holds for all together, and each drops what is its own.
     """
 
-    def __init__(
-        self, store: Path, clock: Clock, heap: int, retention: int, max_bytes: int, worker: str = ""
-    ) -> None:
+    def __init__(self, store: Path, clock: Clock, heap: int, retention: int, max_bytes: int, worker: str = "") -> None:
         self.directory = directory = store / worker
         self._store = store
         self.damaged: list[Path] = []
