@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Protocol
 
 import click
 
@@ -12,6 +15,8 @@ from mcp_ingest import __version__
 from mcp_ingest.cli._shared import config_option
 from mcp_ingest.config.load import load
 from mcp_ingest.config.model import Configuration
+from mcp_ingest.context import Share
+from mcp_ingest.engine import folders
 from mcp_ingest.engine.daemon import Daemon
 from mcp_ingest.engine.log import set_up
 from mcp_ingest.engine.tuning import tune_allocator, tune_collector
@@ -21,23 +26,74 @@ from mcp_ingest.metrics import Metrics
 
 @click.command()
 @config_option
-def command(config: str | None) -> None:
+@click.option("--worker", type=int, hidden=True, help="Started by a supervisor: the descriptor that it speaks through.")
+def command(config: str | None, worker: int | None) -> None:
     """Run the daemon in the foreground until SIGTERM or Ctrl-C."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # process 1 of a container would ignore it until we listen
-    tune_allocator()
+    if worker is not None:
+        from mcp_ingest.cli._worker import work
+
+        sys.exit(work(config, worker))
     configuration = load(config)
     try:
-        import uvloop
+        if configuration.workers > 1:
+            from mcp_ingest.cli._supervisor import supervise
 
-        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-    except ImportError:
-        runner = asyncio.Runner()
-    try:
-        with runner:
-            runner.run(_run(configuration))
+            asyncio.run(supervise(configuration, config))
+        else:
+            tune_allocator()
+            with runner() as running:
+                running.run(_run(configuration))
     except IngestError as error:
         click.echo(f"mcp-ingest: {error}", err=True)
         sys.exit(1)
+
+
+def runner() -> asyncio.Runner:
+    """What runs a daemon: on uvloop where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.Runner()
+    return asyncio.Runner(loop_factory=uvloop.new_event_loop)
+
+
+class Stoppable(Protocol):
+    """A daemon, or the supervisor of several."""
+
+    def stop(self) -> None:
+        """Begin the shutdown."""
+
+
+def stop_on_signals(what: Stoppable) -> None:
+    """Let SIGTERM and Ctrl-C begin the shutdown."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, what.stop)
+
+
+async def live(
+    daemon: Daemon, serve: Callable[[], Coroutine[Any, Any, None]], *others: Coroutine[Any, Any, None]
+) -> None:
+    """The daemon's whole life; the others go on until it ends, so does `serve`, which begins once the inputs listen."""
+    stop_on_signals(daemon)
+    try:
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(daemon.run())
+            beside = [group.create_task(other) for other in others]
+            await daemon.graph.inputs_first()
+            beside.append(group.create_task(serve()))
+            await running
+            for task in beside:
+                task.cancel()
+    except ExceptionGroup as errors:
+        raise ours_among(errors) from None
+
+
+def ours_among(errors: ExceptionGroup[Exception]) -> Exception:
+    """The first error of ours, else all of them."""
+    ours = errors.split(IngestError)[0]
+    return errors if ours is None else ours.exceptions[0]
 
 
 async def _run(config: Configuration) -> None:
@@ -45,22 +101,18 @@ async def _run(config: Configuration) -> None:
     logger = set_up(config.log, metrics)
     for warning in config.warnings:
         logger.warning("%s", warning)
-    daemon = Daemon(config, metrics, logger)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, daemon.stop)
-    try:
-        async with asyncio.TaskGroup() as group:
-            running = group.create_task(daemon.run())
-            await daemon.graph.inputs_first()
-            announcing = group.create_task(_serve(daemon, config))
-            await running
-            announcing.cancel()
-    except ExceptionGroup as errors:
-        ours = errors.split(IngestError)[0]
-        if ours is None:
-            raise
-        raise ours.exceptions[0] from None
+    share, orphans = _alone(config)
+    daemon = Daemon(config, metrics, logger, share=share, orphans=orphans)
+    await live(daemon, lambda: _serve(daemon, config))
+
+
+def _alone(config: Configuration) -> tuple[Share, list[int]]:
+    """All of the work; workers of an earlier run may have left spools behind."""
+    directory = Path(config.spool.directory)
+    orphans = folders.orphans(directory, 1)
+    if not orphans:
+        return Share(), orphans
+    return Share(positions=folders.positions_there(directory), locks=directory), orphans
 
 
 async def _serve(daemon: Daemon, config: Configuration) -> None:
@@ -70,19 +122,28 @@ async def _serve(daemon: Daemon, config: Configuration) -> None:
     async with serving(daemon, config.http) as address:
         tune_collector()
         await daemon.graph.listens.wait()
-        _announce(daemon, config, address)
+        listening = {name: str(each.where) for name, each in daemon.graph.inputs.items()}
+        announce(daemon, config, listening, address)
         await asyncio.get_running_loop().create_future()
 
 
-def _announce(daemon: Daemon, config: Configuration, address: str) -> None:
+class Logging(Protocol):
+    """A daemon, or the supervisor of several."""
+
+    log: Any
+
+
+def announce(who: Logging, config: Configuration, listening: dict[str, str], address: str) -> None:
     """Say what it listens on and what to try next: lines for a person on a terminal, one line of log elsewhere."""
-    inputs = ", ".join(f"{name} on {each.where}" for name, each in daemon.graph.inputs.items())
+    inputs = ", ".join(f"{name} on {where}" for name, where in listening.items())
     outputs = ", ".join(f"{o.name} ({o.type})" if o.name != o.type else o.name for o in config.outputs.values())
+    workers = f", {config.workers} workers" if config.workers > 1 else ""
     if not sys.stderr.isatty():
-        daemon.log.info("mcp-ingest %s runs %s: %s; to %s; %s", __version__, config.path, inputs, outputs, address)
+        text = "mcp-ingest %s runs %s%s: %s; to %s; %s"
+        who.log.info(text, __version__, config.path, workers, inputs, outputs, address)
         return
     lines = [
-        f"mcp-ingest {__version__} runs the configuration: {config.path}",
+        f"mcp-ingest {__version__} runs the configuration: {config.path}{workers}",
         f"  takes events:     {inputs}",
         f"  delivers to:      {outputs}",
         f"  holds them in:    {config.spool.directory}",

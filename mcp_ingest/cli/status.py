@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,6 +17,8 @@ import click
 from mcp_ingest.cli._shared import ask_daemon, config_option, seconds, size
 from mcp_ingest.config.load import load
 from mcp_ingest.config.model import Configuration
+from mcp_ingest.engine.folders import folder_of, workers_there
+from mcp_ingest.engine.together import together
 from mcp_ingest.errors import IngestError
 from mcp_ingest.event import Term
 
@@ -56,48 +59,62 @@ def exit_code(status: dict[str, Any]) -> int:
 
 
 def stopped(configuration: Configuration) -> dict[str, Any]:
-    """The status of a daemon that is not running, out of its spool; without one, its configuration alone."""
+    """The status of a daemon that is not running, out of its spools; without one, its configuration alone."""
+    directory = Path(configuration.spool.directory)
+    there = workers_there(directory) or [0]
+    try:
+        answers = [_of_spool(configuration, folder_of(directory, index)) for index in there]
+    except IngestError as error:
+        answers = [{**_NOTHING, "why": str(error)}]
+    return {"running": False, "configuration": configuration.path, **together(answers)}
+
+
+_NOTHING: dict[str, Any] = {
+    "inputs": {},
+    "outputs": {},
+    "ledger": {"inputs": [], "outputs": [], "dead_letters": []},
+    "sums": [],
+}
+
+
+def _of_spool(configuration: Configuration, folder: Path) -> dict[str, Any]:
+    """What one spool says."""
     from mcp_ingest.engine import status
     from mcp_ingest.spool import SpoolReader
 
     types = {output.name: output.type for output in configuration.outputs.values()}
-    shown: dict[str, Any] = {
-        "running": False,
-        "configuration": configuration.path,
-        "inputs": {},
-        "outputs": {},
-        "ledger": {"inputs": [], "outputs": [], "dead_letters": []},
-        "sums": [],
-    }
     now = time.time_ns()
-    try:
-        with SpoolReader(configuration.spool.directory, types, configuration.spool.max_bytes) as spool:
-            ledger, usage = spool.ledger(), spool.usage()
-            held = {name: spool.held(name) for name in types}
-            owed = status.owed(held, spool.backlog_of_removed_outputs())
-            received, delivered = status.received(ledger), status.delivered(ledger)
-    except IngestError as error:
-        return {**shown, "why": str(error)}
-    shown["inputs"] = {name: {"listening": None, "received": received[name]} for name in configuration.inputs}
-    shown["outputs"] = {
-        name: {
-            "type": types[name],
-            "state": "stopped",
-            "held": each.events,
-            "oldest_age_seconds": status.age(each.oldest, now),
-            "delivered": delivered[name],
-        }
-        for name, each in held.items()
+    with SpoolReader(folder, types, configuration.spool.max_bytes // configuration.workers) as spool:
+        ledger, usage = spool.ledger(), spool.usage()
+        held = {name: spool.held(name) for name in types}
+        owed = status.owed(held, spool.backlog_of_removed_outputs())
+        received, delivered = status.received(ledger), status.delivered(ledger)
+    return {
+        "inputs": {name: {"listening": None, "received": received[name]} for name in configuration.inputs},
+        "outputs": {
+            name: {
+                "type": types[name],
+                "state": "stopped",
+                "held": each.events,
+                "oldest_age_seconds": status.age(each.oldest, now),
+                "delivered": delivered[name],
+            }
+            for name, each in held.items()
+        },
+        "spool": status.spool_status(usage, now),
+        "ledger": status.ledger_rows(ledger),
+        "sums": status.sums(ledger, owed, usage.dead_letters),
     }
-    shown["spool"] = status.spool_status(usage, now)
-    shown["ledger"] = status.ledger_rows(ledger)
-    shown["sums"] = status.sums(ledger, owed, usage.dead_letters)
-    return shown
 
 
 def lines(status: dict[str, Any]) -> list[str]:
     """The status for a person."""
-    shown = [_head(status), *_inputs(status["inputs"]), *_outputs(status["outputs"])]
+    shown = [
+        _head(status),
+        *_workers(status.get("workers", [])),
+        *_inputs(status["inputs"]),
+        *_outputs(status["outputs"]),
+    ]
     if "spool" in status:
         shown.append(_spool(status["spool"]))
     for section, by in (("inputs", "input"), ("outputs", "output"), ("dead_letters", "")):
@@ -111,6 +128,16 @@ def _head(status: dict[str, Any]) -> str:
         return click.style("mcp-ingest is not running", fg="yellow") + why
     configuration = f", configuration: {status['configuration']}" if "configuration" in status else ""
     return f"mcp-ingest {status['version']}, up {seconds(status['uptime_seconds'])}{configuration}"
+
+
+def _workers(workers: list[dict[str, Any]]) -> list[str]:
+    shown = []
+    for each in workers:
+        state = click.style(f"{each['state']:<24}", fg="green" if each["state"] == "listening" else "yellow")
+        received = "" if each["received"] is None else f" received {each['received']:,}"
+        restarts = f", started again {each['restarts']} times" if each["restarts"] else ""
+        shown.append(f"  worker {each['worker']:<13} {state}{received}{restarts}")
+    return shown
 
 
 def _inputs(inputs: dict[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -20,7 +21,9 @@ from mcp_ingest.component import find
 from mcp_ingest.config.load import load
 from mcp_ingest.config.model import Configuration
 from mcp_ingest.context import Context
+from mcp_ingest.engine.folders import folder_of, workers_there
 from mcp_ingest.engine.search import SEARCHABLE, Search, search
+from mcp_ingest.engine.together import together
 from mcp_ingest.engine.why import SECONDS, id_parts, why
 from mcp_ingest.errors import IngestError, QueryError, SpoolError
 from mcp_ingest.event import id_suffixes
@@ -76,15 +79,23 @@ def _ask(configuration: Configuration, name: str, tag: str | None, peer: str | N
     answer = ask_daemon(configuration.http, f"/api/why?{urlencode(given)}", timeout=SECONDS + 10)
     if answer is not None:
         return dict(answer)
+    directory = Path(configuration.spool.directory)
     try:
-        with SpoolReader(configuration.spool.directory) as spool:
-            inputs = {
-                each.name: find("input", each.type)(each.settings, Context(each.name, state=spool.positions))
-                for each in configuration.inputs.values()
-            }
-            return asyncio.run(why(name, _Stopped(spool), inputs, tag, peer)).as_json()
+        there = [folder_of(directory, index) for index in workers_there(directory) or [0]]
+        found: dict[str, Any] = together([_look(configuration, folder, name, tag, peer) for folder in there])
     except SpoolError as error:
         raise IngestError(f"no daemon runs, and {error}") from error
+    return found
+
+
+def _look(configuration: Configuration, folder: Path, name: str, tag: str | None, peer: str | None) -> dict[str, Any]:
+    """What one spool knows."""
+    with SpoolReader(folder) as spool:
+        inputs = {
+            each.name: find("input", each.type)(each.settings, Context(each.name, state=spool.positions))
+            for each in configuration.inputs.values()
+        }
+        return asyncio.run(why(name, _Stopped(spool), inputs, tag, peer)).as_json()
 
 
 class _Stopped:

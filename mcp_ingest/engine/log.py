@@ -56,14 +56,19 @@ class _Formatter(logging.Formatter):
 
 
 class PlainFormatter(_Formatter):
-    """`15:04:05 WARNING output elasticsearch: …`."""
+    """`15:04:05 WARNING output elasticsearch: …`; behind the level the worker, if there are several."""
 
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+    def __init__(self, worker: int | None = None) -> None:
+        who = "" if worker is None else f"worker {worker}: "
+        super().__init__(f"%(asctime)s %(levelname)-7s {who}%(message)s", "%H:%M:%S")
 
 
 class JsonFormatter(_Formatter):
-    """One object of the platform's schema for each line."""
+    """One object of the platform's schema for each line; `worker` is its number, if there are several."""
+
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self._worker = {} if worker is None else {"worker": worker}
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
@@ -73,14 +78,18 @@ class JsonFormatter(_Formatter):
             "log_level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
+            **self._worker,
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return orjson.dumps(clean(line)[0]).decode()
 
 
-def set_up(settings: LogSettings, metrics: Metrics) -> logging.Logger:
-    """The daemon's logger, writing where the settings say; replaces what an earlier call set up."""
+def set_up(settings: LogSettings, metrics: Metrics, worker: int | None = None) -> logging.Logger:
+    """The daemon's logger, writing where the settings say; replaces what an earlier call set up.
+
+    `worker` is the number of one of several.
+    """
     handler: logging.Handler
     handler = (
         logging.FileHandler(settings.file, encoding="utf-8", errors="backslashreplace")
@@ -88,7 +97,7 @@ def set_up(settings: LogSettings, metrics: Metrics) -> logging.Logger:
         else logging.StreamHandler(sys.stderr)
     )
     plain = settings.format == "plain" or (settings.format == "auto" and not settings.file and sys.stderr.isatty())
-    handler.setFormatter(PlainFormatter() if plain else JsonFormatter())
+    handler.setFormatter(PlainFormatter(worker) if plain else JsonFormatter(worker))
     handler.addFilter(RateLimit(metrics))
     logger = logging.getLogger("mcp_ingest")
     for old in list(logger.handlers):

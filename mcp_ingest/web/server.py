@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
+from socket import socket
 from typing import Any
 
 import orjson
@@ -24,13 +25,27 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @contextlib.asynccontextmanager
-async def serving(daemon: Daemon, settings: HttpSettings) -> AsyncIterator[str]:
-    """Serve the daemon's pages for the length of a block; yields the address, `http://127.0.0.1:24231`."""
+async def serving(daemon: Daemon, settings: HttpSettings, listener: socket | None = None) -> AsyncIterator[str]:
+    """Serve the daemon's pages for the length of a block; yields the address, `http://127.0.0.1:24231`.
+
+    On `listener`, which is bound already, in place of the settings' port.
+    """
     daemon.metrics.registry.register(SpoolCollector(daemon))
-    runner = web.AppRunner(_application(daemon, settings), access_log=None, handle_signals=False)
+    async with listening(_application(daemon, settings), settings, listener) as address:
+        yield address
+
+
+@contextlib.asynccontextmanager
+async def listening(
+    application: web.Application, settings: HttpSettings, listener: socket | None = None
+) -> AsyncIterator[str]:
+    """Serve these pages for the length of a block."""
+    runner = web.AppRunner(application, access_log=None, handle_signals=False)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, settings.host, settings.port)
+        site: web.BaseSite = web.TCPSite(runner, settings.host, settings.port)
+        if listener is not None:
+            site = web.SockSite(runner, listener)
         try:
             await site.start()
         except OSError as error:
@@ -43,7 +58,7 @@ async def serving(daemon: Daemon, settings: HttpSettings) -> AsyncIterator[str]:
 
 def _application(daemon: Daemon, settings: HttpSettings) -> web.Application:
     pages = _Pages(daemon)
-    application = web.Application(middlewares=[_guard(settings)])
+    application = web.Application(middlewares=[guard(settings)])
     application.add_routes(
         [
             web.get("/metrics", pages.metrics),
@@ -58,18 +73,20 @@ def _application(daemon: Daemon, settings: HttpSettings) -> web.Application:
     return application
 
 
-def _guard(settings: HttpSettings) -> Any:
+def guard(settings: HttpSettings) -> Any:
+    """Keeps what is not open from whoever is neither on this machine nor has the token."""
+
     @web.middleware
-    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
         allowed = request.path in _OPEN or request.remote in _LOOPBACK
         if not (allowed or is_token(request.headers.get("Authorization", ""), settings.token)):
-            return _json({"error": "from outside of this machine a token is needed: http.token"}, 401)
+            return json_answer({"error": "from outside of this machine a token is needed: http.token"}, 401)
         try:
             return await handler(request)
         except SpoolError as error:
-            return _json({"error": str(error)}, 503)
+            return json_answer({"error": str(error)}, 503)
 
-    return guard
+    return checked
 
 
 def is_token(header: str, token: str | None) -> bool:
@@ -94,29 +111,29 @@ class _Pages:
         return web.Response(text=f"{why or 'ready'}\n", status=503 if why else 200)
 
     async def status(self, request: web.Request) -> web.Response:
-        return _json(self._daemon.status())
+        return json_answer(self._daemon.status())
 
     async def why(self, request: web.Request) -> web.Response:
         asked = request.query
         if not asked.get("id"):
-            return _json({"error": "id is missing: an _id, a trace_id or the id of a forward chunk"}, 400)
+            return json_answer({"error": "id is missing: an _id, a trace_id or the id of a forward chunk"}, 400)
         known = await self._daemon.why(asked["id"], asked.get("tag"), asked.get("peer"))
-        return _json(known)
+        return json_answer(known)
 
     async def letters(self, request: web.Request) -> web.Response:
         try:
             limit = max(1, min(int(request.query.get("limit", 100)), 1000))
             before = int(request.query["before"]) if "before" in request.query else None
         except ValueError:
-            return _json({"error": "limit and before are numbers"}, 400)
+            return json_answer({"error": "limit and before are numbers"}, 400)
         if before is not None and abs(before) >= 2**63:
-            return _json({"error": "before is the number of a dead letter"}, 400)
+            return json_answer({"error": "before is the number of a dead letter"}, 400)
         found = await self._daemon.spool.letters(limit, before)
-        return _json({"letters": [_letter(each) for each in found]})
+        return json_answer({"letters": [_letter(each) for each in found]})
 
     async def letter(self, request: web.Request) -> web.Response:
         found = await self._daemon.spool.letter(int(request.match_info["number"]))
-        return _json(_letter(found)) if found else _json({"error": "no such dead letter"}, 404)
+        return json_answer(_letter(found)) if found else json_answer({"error": "no such dead letter"}, 404)
 
 
 def _letter(letter: DeadLetter) -> dict[str, Any]:
@@ -124,5 +141,6 @@ def _letter(letter: DeadLetter) -> dict[str, Any]:
     return {**shown, "record": orjson.loads(letter.record)}
 
 
-def _json(value: Any, status: int = 200) -> web.Response:
+def json_answer(value: Any, status: int = 200) -> web.Response:
+    """The value as JSON."""
     return web.Response(body=orjson.dumps(value), status=status, content_type="application/json")

@@ -1,0 +1,156 @@
+"""The supervisor's pages: each asks all workers and makes one answer of theirs.
+
+A worker that does not answer in time is left out of `/status`, whose `workers` say so; in `/metrics` what it counted
+stays, so that a worker's restart is no drop: a counter that drops looks like one that began anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+import aiohttp
+import orjson
+from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.parser import text_string_to_metric_families
+
+from mcp_ingest.config.model import HttpSettings
+from mcp_ingest.engine.member import Member
+from mcp_ingest.engine.supervisor import Supervisor
+from mcp_ingest.engine.together import together
+from mcp_ingest.metrics import catalogue
+from mcp_ingest.web.families import Given, merged
+from mcp_ingest.web.server import guard, json_answer, listening
+
+_NOTHING: dict[str, Any] = {
+    "inputs": {}, "outputs": {}, "ledger": {"inputs": [], "outputs": [], "dead_letters": []}, "sums": [],
+}  # fmt: skip
+#: Seconds that a worker has for an answer, and for one that takes a look through the spool.
+ANSWER_SECONDS, SEARCH_SECONDS = 5.0, 15.0
+
+
+@contextlib.asynccontextmanager
+async def serving(supervisor: Supervisor, settings: HttpSettings) -> AsyncIterator[str]:
+    """Serve the pages of all workers for the length of a block; yields the address."""
+    async with aiohttp.ClientSession() as session:
+        pages = _Pages(supervisor, session)
+        application = web.Application(middlewares=[guard(settings)])
+        application.add_routes(
+            [
+                web.get("/metrics", pages.metrics),
+                web.get("/-/healthy", pages.healthy),
+                web.get("/-/ready", pages.ready),
+                web.get("/status", pages.status),
+                web.get("/api/why", pages.why),
+            ]
+        )
+        async with listening(application, settings) as address:
+            yield address
+
+
+class Counted:
+    """What one worker has counted, over all its lives."""
+
+    def __init__(self) -> None:
+        self._life = 0
+        self._before: list[Metric] = []  # of lives that are over
+        self._last: list[Metric] = []
+
+    def saw(self, life: int, families: list[Metric]) -> None:
+        """Take what it says in this life."""
+        if life != self._life:
+            self._before = merged([self._before, _lost_with_the_process(self._last)])
+        self._life, self._last = life, families
+
+    def families(self) -> list[Metric]:
+        """All of it; while it does not answer, what it said last."""
+        return merged([self._before, self._last])
+
+
+def _lost_with_the_process(families: list[Metric]) -> list[Metric]:
+    """Counters that begin at nought with each process; those of the ledger go on where they were."""
+    lasting = {metric.name for metric in catalogue() if metric.collected}
+    return [each for each in families if each.type in ("counter", "histogram") and each.name not in lasting]
+
+
+class _Answer(NamedTuple):
+    """What a worker said, and in which of its lives."""
+
+    life: int
+    status: int
+    text: str
+
+
+class _Pages:
+    def __init__(self, supervisor: Supervisor, session: aiohttp.ClientSession) -> None:
+        self._supervisor = supervisor
+        self._session = session
+        self._counted: dict[int, Counted] = {}
+
+    async def healthy(self, request: web.Request) -> web.Response:
+        return web.Response(text="alive\n")
+
+    async def ready(self, request: web.Request) -> web.Response:
+        why = self._supervisor.ready()
+        if why is None:
+            answers = await self._ask("/-/ready")
+            silent = [f"worker {n}: no answer" for n in range(len(self._supervisor.members)) if n not in answers]
+            not_ready = [f"worker {n}: {each.text.strip()}" for n, each in answers.items() if each.status != 200]
+            why = "; ".join(silent + not_ready) or None
+        return web.Response(text=f"{why or 'ready'}\n", status=503 if why else 200)
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        for index, answer in (await self._ask("/metrics")).items():
+            counted = self._counted.setdefault(index, Counted())
+            counted.saw(answer.life, list(text_string_to_metric_families(answer.text)))
+        own = list(text_string_to_metric_families(generate_latest(self._supervisor.metrics.registry).decode()))
+        registry = CollectorRegistry()
+        registry.register(Given(merged([own, *(each.families() for each in self._counted.values())])))
+        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def status(self, request: web.Request) -> web.Response:
+        answers = {n: orjson.loads(each.text) for n, each in (await self._ask("/status")).items() if each.status == 200}
+        reasons = [f"worker {n}: {each.pop('ready')}" for n, each in answers.items() if each["ready"] is not None]
+        ready = self._supervisor.ready() or "; ".join(reasons) or None
+        workers = [self._worker(member, answers.get(member.index)) for member in self._supervisor.members]
+        return json_answer({**(together(list(answers.values())) or _NOTHING), "ready": ready, "workers": workers})
+
+    def _worker(self, member: Member, answer: Any) -> dict[str, Any]:
+        """A worker's own row."""
+        received = sum(each["received"] for each in answer["inputs"].values()) if answer else None
+        state = "starting" if member.listening is None else "listening" if answer else "silent"
+        return {
+            "worker": member.index,
+            "process": member.pid,
+            "state": state,
+            "restarts": max(0, member.lives - 1),
+            "received": received,
+        }
+
+    async def why(self, request: web.Request) -> web.Response:
+        answers = (await self._ask(request.path_qs, SEARCH_SECONDS)).values()
+        refused = [each for each in answers if each.status != 200]
+        if refused or not answers:
+            answer = refused[0] if refused else _Answer(0, 503, '{"error": "no worker answers"}')
+            return web.Response(text=answer.text, status=answer.status, content_type="application/json")
+        return json_answer(together([orjson.loads(each.text) for each in answers]))
+
+    async def _ask(self, path: str, seconds: float = ANSWER_SECONDS) -> dict[int, _Answer]:
+        """What the workers say that listen and answer in time, by their numbers."""
+        members = [member for member in self._supervisor.members if member.listening is not None]
+        answers = await asyncio.gather(*(self._answer(member, path, seconds) for member in members))
+        return {member.index: each for member, each in zip(members, answers, strict=True) if each is not None}
+
+    async def _answer(self, member: Member, path: str, seconds: float) -> _Answer | None:
+        life, timeout = member.lives, aiohttp.ClientTimeout(seconds)
+        try:
+            async with self._session.get(f"{member.address}{path}", timeout=timeout) as answer:
+                text = await answer.text()
+        except (aiohttp.ClientError, TimeoutError):
+            return None
+        return _Answer(life, answer.status, text) if member.lives == life else None
