@@ -77,6 +77,7 @@ def _options(arguments: Sequence[str] | None) -> tuple[Options, bool]:
     parser.add_argument("--seconds", type=float, default=Options.seconds, help="how long faults go on to begin")
     parser.add_argument("--faults", default="", help="names, with commas between; all that can be had by default")
     parser.add_argument("--output", choices=("elasticsearch", "store"), default=Options.output)
+    parser.add_argument("--rounds", type=int, default=0, help="go on until so many faults struck")
     parser.add_argument("--kills", type=int, default=0, help="go on until so many `kill` struck, however long it takes")
     parser.add_argument("--lasting", type=float, help="seconds that each fault lasts, in place of its dice")
     parser.add_argument("--rate", type=float, default=Options.rate, help="events a second by forward")

@@ -12,7 +12,7 @@ from typing import Any
 from mcp_ingest.engine.search.checks import Between, Everything
 from mcp_ingest.engine.search.store import search
 from tests.chaos.book import Comparison, key_of
-from tests.chaos.scene import INDICES, Scene
+from tests.chaos.scene import Scene
 from tests.chaos.senders import SOURCE
 from tests.integration.servers import Elasticsearch
 
@@ -21,11 +21,11 @@ _DONE = ("delivered", "duplicate", "redirected")
 Status = dict[str, Any]
 
 
-def keys_in_elasticsearch(server: Elasticsearch) -> Iterator[str]:
+def keys_in_elasticsearch(server: Elasticsearch, index: str) -> Iterator[str]:
     """The key of every document."""
-    server.request("POST", f"/{INDICES}/_refresh")
+    server.request("POST", f"/{index}-*/_refresh")
     asked = {"size": _PAGE, "sort": ["_doc"], "_source": ["message"]}
-    status, answer = server.request("POST", f"/{INDICES}/_search?scroll=1m", asked)
+    status, answer = server.request("POST", f"/{index}-*/_search?scroll=1m", asked)
     while True:
         assert status == 200, answer
         hits = answer["hits"]["hits"]
@@ -56,7 +56,7 @@ async def audit(scene: Scene) -> tuple[Comparison, Status, list[str]]:
     if _terms(stopped, "outputs") != _terms(status, "outputs") or _terms(stopped, "inputs") != _terms(status, "inputs"):
         problems.append(f"the stopped spool has another ledger: {stopped['ledger']} and before {status['ledger']}")
     problems += [f"a sum is open: {row}" for row in stopped["sums"] if not row["closed"]]
-    keys = keys_in_elasticsearch(scene.server) if scene.server else keys_in_store(scene.store)
+    keys = keys_in_elasticsearch(scene.server, scene.index) if scene.server else keys_in_store(scene.store)
     compared = scene.book.compare(await asyncio.to_thread(Counter, keys))
     problems += compared.problems()
     if "Traceback" in (said := scene.daemon.log.read_text(errors="replace")):

@@ -12,6 +12,10 @@ from pathlib import Path
 from tests.chaos.machine import UnavailableError, command
 
 _SECONDS = 10
+_NEIGHBOUR = ("ip", "neighbour")
+#: An Ethernet address that nobody has. A link that is down would be told to both ends, and the packets for the other
+#: one take the way to the world.
+_NOBODY = "02:00:00:00:00:01"
 
 
 class Network:
@@ -27,15 +31,25 @@ class Network:
         command(*self.prefix, "ip", "address", "add", f"{self.there}/30", "dev", "chaos")
         for device in ("lo", "chaos"):
             command(*self.prefix, "ip", "link", "set", device, "up")
-        self.mend()
+        command("ip", "link", "set", self._device, "up")
+        self._neighbours: list[tuple[list[str], str, str]] = [
+            ([], self._device, self.there),
+            (self.prefix, "chaos", self.here),
+        ]
 
     def cut(self) -> None:
         """From now on nothing arrives, and nobody is told so."""
-        command("ip", "link", "set", self._device, "down")
+        for prefix, device, address in self._neighbours:
+            command(*prefix, *_NEIGHBOUR, "replace", address, "lladdr", _NOBODY, "nud", "permanent", "dev", device)
 
     def mend(self) -> None:
         """Let it go on."""
-        command("ip", "link", "set", self._device, "up")
+        for prefix, device, address in self._neighbours:
+            command(*prefix, *_NEIGHBOUR, "delete", address, "dev", device)
+
+    def close(self) -> None:
+        """Take the link away, now and not whenever the kernel finds the time."""
+        command("ip", "link", "delete", self._device)
 
 
 @contextlib.contextmanager
@@ -49,7 +63,9 @@ def network() -> Iterator[Network]:
         raise UnavailableError(f"no network namespace can be made: {error}") from error
     try:
         _wait_for_namespace(holder)
-        yield Network(holder.pid)
+        made = Network(holder.pid)
+        yield made
+        made.close()
     finally:
         holder.kill()
         holder.wait()

@@ -68,9 +68,8 @@ async def _under_fire(scene: Scene, chosen: list[Fault], report: Report) -> None
 
 async def _strike_all(scene: Scene, chosen: list[Fault], report: Report) -> None:
     end = time.monotonic() + scene.options.seconds
-    for each in rounds(scene.options.seed, chosen) if chosen else ():
-        kills = scene.options.kills
-        if report.injected["kill"] >= kills if kills else time.monotonic() >= end:
+    for number, each in enumerate(rounds(scene.options.seed, chosen)):
+        if _enough(scene.options, number, report.injected["kill"], time.monotonic() >= end):
             break
         await asyncio.sleep(each.gap)
         await _strike(scene, each)
@@ -78,6 +77,12 @@ async def _strike_all(scene: Scene, chosen: list[Fault], report: Report) -> None
         report.note(each.fault, recovery if each.beside is None else None)
         if each.beside is not None:
             report.note(each.beside, None)
+
+
+def _enough(options: Options, struck: int, kills: int, late: bool) -> bool:
+    if options.kills:
+        return kills >= options.kills
+    return struck >= options.rounds if options.rounds else late
 
 
 async def _strike(scene: Scene, each: Round) -> None:

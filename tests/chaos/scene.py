@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,8 +25,6 @@ from tests.integration.servers import Elasticsearch, free_port
 #: Short, so that requests without an answer come to their end within a fault.
 _REQUEST_SECONDS = 3
 LOOPBACK = "127.0.0.1"
-#: By day, as the default is: a clock that jumps must not move an event to another index.
-INDEX, INDICES = "chaos-{@timestamp:%Y.%m.%d}", "chaos-*"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +35,8 @@ class Options:
     seconds: float = 60.0
     faults: tuple[str, ...] = ()  # all that can be had, if empty
     output: Literal["elasticsearch", "store"] = "elasticsearch"
-    kills: int = 0  # so many rounds in place of `seconds`
+    rounds: int = 0  # so many in place of `seconds`
+    kills: int = 0  # so many `kill`s in place of `seconds`
     lasting: float | None = None  # seconds of every fault that lasts
     rate: float = 600.0  # events a second by forward
     lines: float = 200.0  # lines a second into each of two files
@@ -54,6 +54,7 @@ class Scene:
     tailed: list[Tailed]
     daemon: DaemonProcess
     server: Elasticsearch | None
+    index: str  # what the names of its indices begin with
     patience: float = 90.0  # seconds for whatever must come back by itself
     missing: dict[str, str] = field(default_factory=dict)
     _proxy: Proxy | None = None
@@ -125,29 +126,31 @@ async def scene(options: Options, directory: Path, server: Elasticsearch | None)
         slow = Tailed(book, directory / "logs", "slow", options.lines, options.seed + 2, quick=False)
         folder = small.folder if small else directory
         url = f"http://{before.address[0]}:{before.address[1]}" if before else None
-        config = _configuration(there, ports, [quick, slow], folder, url)
+        index = f"chaos-{time.time_ns()}"
+        config = _configuration(there, ports, [quick, slow], folder, url, index)
         control = Control(directory / "control")
         daemon = DaemonProcess(directory, config, (there, ports[1]), control, net.prefix if net else [])
         stack.callback(daemon.kill)
         forward = Forward(book, (there, ports[0]), options.rate, options.seed)
         yield Scene(
-            options, directory, book, control, forward, [quick, slow], daemon, server,
+            options, directory, book, control, forward, [quick, slow], daemon, server, index,
             missing=missing, _proxy=before, _disk=small, _network=net,
         )  # fmt: skip
 
 
 def _configuration(
-    host: str, ports: tuple[int, int], tailed: list[Tailed], folder: Path, url: str | None
+    host: str, ports: tuple[int, int], tailed: list[Tailed], folder: Path, url: str | None, index: str
 ) -> dict[str, Any]:
     """The daemon's: the platform's pipeline, whole, before one output."""
     inputs: dict[str, Any] = {"forward": {"host": host, "port": ports[0]}}
     for each in tailed:
         inputs[each.name] = {"type": "tail", "paths": [each.glob], "start_at": "head", "tag": f"chaos.{each.name}"}
-    made = (
-        with_pipeline(inputs, "elasticsearch", {"hosts": [url], "index": INDEX, "request_seconds": _REQUEST_SECONDS})
-        if url
-        else with_pipeline(inputs, "store", {"directory": str(folder / "store"), "retention": "400d"})
-    )
+    if url:  # by day, as the default is: a clock that jumps must not move an event to another index
+        name = index + "-{@timestamp:%Y.%m.%d}"
+        output: dict[str, Any] = {"hosts": [url], "index": name, "request_seconds": _REQUEST_SECONDS}
+        made = with_pipeline(inputs, "elasticsearch", output)
+    else:
+        made = with_pipeline(inputs, "store", {"directory": str(folder / "store"), "retention": "400d"})
     return {
         **made,
         "spool": {"directory": str(folder / "spool")},

@@ -28,10 +28,10 @@ class Round(NamedTuple):
 
 
 def rounds(seed: int, faults: Sequence[Fault]) -> Iterator[Round]:
-    """Without end; each fault comes once before any comes twice."""
+    """Without end, if there are any; each fault comes once before any comes twice."""
     rng = random.Random(seed)
     enders = [fault for fault in faults if fault.alone]
-    while True:
+    while faults:
         for fault in rng.sample(faults, len(faults)):
             gap, later, own = rng.uniform(0.05, _LONGEST_GAP), rng.uniform(0.1, 2.0), rng.getrandbits(32)
             beside = rng.choice(enders) if enders and not fault.alone and rng.random() < _BESIDE else None

@@ -109,28 +109,30 @@ def _silent(rng: random.Random) -> Trouble:
 
 
 def _refused_items(_: random.Random) -> Trouble:
-    documents = count(1)
+    number = count(1)
 
     async def trouble(exchange: Exchange) -> None:
         if not exchange.is_bulk:
             await exchange.send(await exchange.forward())
             return
-        lines = _lines(exchange.head, await exchange.body())
-        refused = {n for n in range(len(lines) // 2) if next(documents) % REFUSED == 0}
-        body = b"".join(line for place, line in enumerate(lines) if place // 2 not in refused)
+        brought = documents(exchange.head, await exchange.body())
+        refused = {n for n in range(len(brought)) if next(number) % REFUSED == 0}
+        body = b"".join(each for n, each in enumerate(brought) if n not in refused)
         reply = await exchange.forward(_head(exchange.head, len(body)), body) if body else None
         if reply is not None and reply.status != 200:
             await exchange.send(reply)
             return
-        await exchange.answer(200, _with_refused(reply, refused, len(lines) // 2))
+        await exchange.answer(200, _with_refused(reply, refused, len(brought)))
 
     return trouble
 
 
-def _lines(head: bytes, body: bytes) -> list[bytes]:
+def documents(head: bytes, body: bytes) -> list[bytes]:
+    """What a bulk request brings: each document with the line before it."""
     if b"content-encoding: gzip" in head.lower():
         body = gzip.decompress(body)
-    return body.splitlines(keepends=True)
+    lines = body.splitlines(keepends=True)
+    return [first + second for first, second in zip(lines[::2], lines[1::2], strict=True)]
 
 
 def _head(head: bytes, length: int) -> bytes:
