@@ -23,7 +23,7 @@ from tests.integration.configurations import with_pipeline
 from tests.integration.servers import Elasticsearch, free_port
 
 #: Short, so that requests without an answer come to their end within a fault.
-_REQUEST_SECONDS = 3
+_REQUEST_SECONDS = 5
 LOOPBACK = "127.0.0.1"
 
 
