@@ -7,6 +7,7 @@ import http.server
 import json
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ async def leave_a_spool(folder: Path) -> None:
     )
     intake.letters.append(
         DeadLetter(
-            time=1_700_000_000_000_000_000,
+            time=time.time_ns(),
             reason="not JSON:\nline 1",
             kind="stage",
             tag="mcp",
