@@ -7,7 +7,7 @@ damaged on the way is left out and noted in `damaged`.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import fields
 from typing import NamedTuple, TypeVar
 
@@ -21,8 +21,6 @@ Steps = Generator[None, None, Value]
 
 #: Rows that one step looks at: some milliseconds, in which nobody commits.
 STEP = 2000
-#: Bytes of records that one step reads at the most.
-STEP_BYTES = 4 * 2**20
 LAST = 2**63 - 1
 
 _SELECT = f"SELECT {', '.join(COLUMNS)}, number, crc FROM dead_letters WHERE number = ?"  # noqa: S608  names of ours
@@ -165,17 +163,17 @@ class LetterReader:
                 return found, until
             yield
 
-    def read(self, numbers: list[int]) -> Steps[list[DeadLetter]]:
-        """Those of these letters that are there."""
-        letters, size = [], 0
+    def read(self, numbers: Sequence[int], max_bytes: int) -> list[DeadLetter]:
+        """Those of these letters that are there, until their records have so many bytes; one at least."""
+        letters: list[DeadLetter] = []
+        size = 0
         for number in numbers:
             letter = self.letter(number)
             if letter is not None:
                 letters.append(letter)
                 size += len(letter.record)
-            if size > STEP_BYTES:
-                size = 0
-                yield
+            if size >= max_bytes:
+                break
         return letters
 
     def groups(self, wanted: Selection) -> Steps[list[LetterGroup]]:

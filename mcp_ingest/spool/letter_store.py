@@ -16,6 +16,8 @@ from mcp_ingest.spool.model import DeadLetter, KeptLetters, LetterGroup, Removal
 
 Value = TypeVar("Value")
 ALL = Selection()
+#: Bytes of records that are read at once: nobody commits meanwhile.
+READ_BYTES = 4 * 2**20
 
 
 class LetterStore:
@@ -52,9 +54,11 @@ class LetterStore:
         """See `LetterReader.numbers`."""
         return await self._look(lambda reader: reader.numbers(wanted, after, until, limit))
 
-    async def read(self, numbers: Sequence[int]) -> list[DeadLetter]:
-        """Those of these letters that are there and can be read."""
-        return await self._look(lambda reader: reader.read(list(numbers)))
+    async def read(self, numbers: Sequence[int], max_bytes: int = READ_BYTES) -> list[DeadLetter]:
+        """Those of these letters that are there, until their records have so many bytes; one at least."""
+        letters: list[DeadLetter] = await self._call(lambda: self._reader().read(numbers, max_bytes))
+        await self._set_damaged_aside()
+        return letters
 
     async def get(self, number: int) -> DeadLetter | None:
         """One letter."""
