@@ -151,7 +151,7 @@ def replay_command(
     done = _step_by_step(
         "replaying", found["count"], lambda after, until: letters.replay(wanted, through_pipeline, after, until)
     )
-    again = f"; {done['died']:,} of them are dead letters again" if done["died"] else ""
+    again = f"; dead letters again: {done['died']:,}" if done["died"] else ""
     click.echo(f"replayed {_letters(done['count'])}{again}")
     ctx.exit(_say_what_stays(done["kept"]))
 

@@ -151,7 +151,7 @@ def test_a_replay_goes_batch_by_batch_to_its_end(tmp_path: Path) -> None:
     assert '  +   "n": 1,' in lines
     assert '      "m": 2' in lines
     assert "… and 1,499 more" in lines
-    assert lines[-1] == "replayed 1,500 dead letters; 3 of them are dead letters again"
+    assert lines[-1] == "replayed 1,500 dead letters; dead letters again: 3"
     assert replays.asked == [
         {"output": "es", "limit": 3, "through_pipeline": False},
         {"output": "es", "through_pipeline": False, "after": 0, "until": None},
