@@ -26,6 +26,7 @@ from mcp_ingest.engine.pipeline import Pipeline, build_pipeline
 from mcp_ingest.engine.preview import Previews
 from mcp_ingest.engine.replay import Replay
 from mcp_ingest.engine.retry import pause
+from mcp_ingest.engine.why import Known, why
 from mcp_ingest.errors import IngestError, SpoolError
 from mcp_ingest.event import describe
 from mcp_ingest.metrics import Metrics
@@ -234,6 +235,13 @@ class Daemon:
         return Previews(self.replay, self._outputs, pipeline_of)
 
     # --- what it says of itself ---
+
+    async def why(self, text: str, tag: str | None, peer: str | None) -> Known:
+        """What became of an event that is still known; what waits, waits for its output's reason if not for its own."""
+        known = await why(text, self.spool, self._inputs, tag, peer)
+        for owed in [owed for event in known.held for owed in event.owed if owed.output in self._deliveries]:
+            owed.why = owed.why or self._deliveries[owed.output].why
+        return known
 
     def delivering(self) -> list[str]:
         """The outputs, once the spool is open."""

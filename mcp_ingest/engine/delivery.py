@@ -97,6 +97,7 @@ class Delivery:
         self._resume = 0.0  # monotonic time before which nothing is sent
         self._closed: dict[str, float] = {}  # destinations that take nothing, until this monotonic time
         self._wake = asyncio.Event()
+        self._has_slot = asyncio.Event()  # else as many requests are under way as may be
         self._recording = asyncio.Lock()
         self._unrecorded = False  # the disk takes no settlement
 
@@ -130,6 +131,7 @@ class Delivery:
         for waiting in (self._again_whole, self._ready, self._stored, self._delayed, self._closed):
             waiting.clear()
         self._in_flight = self._failures = self._delayed_bytes = 0
+        self._has_slot.set()
         self._resume, self._unrecorded = 0.0, False
         for row in rows:
             self._account.restored(row)
@@ -143,6 +145,8 @@ class Delivery:
                 while True:
                     works = await self._next()
                     self._in_flight += 1
+                    if not self._may_send():
+                        self._has_slot.clear()
                     requests.create_task(self._send(works))
             finally:
                 news.cancel()
@@ -161,13 +165,17 @@ class Delivery:
                 return
 
     async def _follow(self) -> None:
-        """Wake the loop when something was committed; not for each commit while an answer is awaited."""
+        """Wake the loop when something was committed; not for each commit while an answer is awaited.
+
+        While no further request may be sent an answer is all that can change something.
+        """
         seen = self._account.cursor
         while True:
             seen = await self._spool.news(self.name, seen)
             self._wake.set()
             if self._in_flight:
                 await asyncio.sleep(PATIENCE)
+            await self._has_slot.wait()
 
     async def _next(self) -> list[Work]:
         """The next request's works, as soon as there is one to send and it may be sent."""
@@ -302,6 +310,7 @@ class Delivery:
             verdicts = Unknown(describe(error))
         finally:
             self._in_flight -= 1
+            self._has_slot.set()
             self._wake.set()
         self._metrics.histogram(DELIVERY_SECONDS, output=self.name).observe(self._clock.monotonic() - began)
         self._act(works, verdicts)

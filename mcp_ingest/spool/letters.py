@@ -3,7 +3,7 @@
 Each row has a checksum, for SQLite has none: what a disk gives back changed must not be replayed. Letters leave by
 their number and are counted under their kind in the same transaction, so that their sum closes at every moment; who
 wants to replay one that has left meanwhile fails. The bounds are kept without looking: how many bytes there are and
-when the oldest died is known, and only a transaction that brings letters, or is asked to, compares.
+when the oldest died is known; a transaction that brings letters looks at the bytes, the engine now and then at the age.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class LetterBook:
         self._now = now
 
     def add(self, letters: Sequence[DeadLetter]) -> int:
-        """Insert them, and let go of as many as that is too much; bytes that were written."""
+        """Insert them, and let go of the oldest where that is too much; bytes that were written."""
         rows, groups, first = [], Counter[str](), dict[str, DeadLetter]()
         sizes: Counter[str] = Counter()
         for letter in map(signed, letters):
@@ -122,7 +122,7 @@ class LetterBook:
         written = sizes.total()
         self.kept.count += len(letters)
         self.kept.bytes += written
-        self.expire(EXPIRED_AT_ONCE + 2 * len(letters))
+        self._keep_within_bytes(EXPIRED_AT_ONCE + 2 * len(letters))
         return written
 
     def remove(self, numbers: Iterable[int], term: Term, *, all_of_them: bool = False) -> list[int]:
@@ -153,19 +153,25 @@ class LetterBook:
         self.kept.bytes -= sizes.total()
         return gone
 
-    def expire(self, limit: int = EXPIRED_AT_ONCE) -> list[int]:
-        """Let go of the oldest beyond the bounds, so many at the most."""
+    def expire(self) -> list[int]:
+        """Let go of the oldest beyond the bounds, some thousand at the most."""
+        gone = self._keep_within_bytes(EXPIRED_AT_ONCE)
+        rows = self._connection.execute(
+            "SELECT number FROM dead_letters WHERE time < ? ORDER BY time LIMIT ?",
+            (self._now - self._bounds.max_age, EXPIRED_AT_ONCE - len(gone)),
+        ).fetchall()
+        aged = self.remove([number for (number,) in rows], Term.EXPIRED)
+        self.expired += len(aged)
+        return gone + aged
+
+    def _keep_within_bytes(self, limit: int) -> list[int]:
+        """Let go of the oldest beyond the bound of bytes, so many at the most."""
         gone: list[int] = []
         while len(gone) < limit and self.kept.bytes > self._bounds.max_bytes:
             step = self._too_many(min(limit - len(gone), 500))
             if not step:
                 break
             gone += self.remove(step, Term.EXPIRED)
-        rows = self._connection.execute(
-            "SELECT number FROM dead_letters WHERE time < ? ORDER BY time LIMIT ?",
-            (self._now - self._bounds.max_age, limit - len(gone)),
-        ).fetchall()
-        gone += self.remove([number for (number,) in rows], Term.EXPIRED)
         self.expired += len(gone)
         return gone
 

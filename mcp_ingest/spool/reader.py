@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from mcp_ingest.errors import DecodeError, SpoolError
 from mcp_ingest.spool import schema
@@ -27,6 +28,8 @@ from mcp_ingest.spool.rows import pending_of
 from mcp_ingest.spool.transaction import Damage, Writer
 from mcp_ingest.spool.truth import Truth, known_outputs, load
 
+Value = TypeVar("Value")
+
 
 class Reader:
     """Reads by one connection, in the thread that owns it."""
@@ -34,6 +37,11 @@ class Reader:
     def __init__(self, connection: sqlite3.Connection, uuids: Collection[bytes]) -> None:
         self._connection = connection
         self._uuids = uuids
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection, for questions that have a module of their own."""
+        return self._connection
 
     def fresh(self, output: int, after: int, max_bytes: int) -> tuple[list[Chunk], list[Damage]]:
         """The chunks behind `after` that name the output, one at least and up to so many bytes of lines."""
@@ -93,6 +101,7 @@ class SpoolReader:
             self._lock.take(patience=0)
             self._connection = schema.connect(self._directory)
             self._truth = self._load()
+            self._reader = Reader(self._connection, schema.uuids(self._connection))
             self._letters = LetterReader(self._connection)
         except (sqlite3.Error, OSError) as error:
             self._lock.give()
@@ -160,3 +169,11 @@ class SpoolReader:
             raise SpoolError(f"the dead letters cannot be deleted: {error}") from error
         self._truth.apply(changes)
         return len(changes.numbers[0])
+
+    def look(self, question: Callable[[Reader], Value]) -> Value:
+        """The answer to a question to the database."""
+        return question(self._reader)
+
+    def seen(self, digests: Collection[bytes]) -> set[bytes]:
+        """Those of these digests whose forward chunks were committed."""
+        return self._truth.seen.among(digests)

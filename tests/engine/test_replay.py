@@ -4,92 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from mcp_ingest.component import Stage, StageSettings
-from mcp_ingest.context import Context, SystemClock
 from mcp_ingest.engine import letters
-from mcp_ingest.engine.intake import IntakeMaker, Route
-from mcp_ingest.engine.pipeline import Pipeline
-from mcp_ingest.engine.preview import Preview, Previews
-from mcp_ingest.engine.replay import Replay, Step
-from mcp_ingest.engine.status import sums
-from mcp_ingest.errors import SpoolFullError, StageError
-from mcp_ingest.event import Batch, Origin, Progress, Rejected, Term
-from mcp_ingest.spool import Spool
+from mcp_ingest.engine.intake import Route
+from mcp_ingest.errors import SpoolFullError
+from mcp_ingest.event import Batch, Origin, Rejected, Term
 from mcp_ingest.spool.model import InputKey, Intake, LetterKey, OutputKey, Removal, Selection
-from mcp_ingest.verdict import AllDelivered, Each, Malformed, Refused, Request, Verdict
-from tests.engine.parts import LOG, Scripted, delivering, spool_in, until
-
-CARD = "4111 1111 1111 1111"
-ALL = Selection()
-
-
-class Checked(Stage):
-    """Refuses records with `bad`, takes out those with `noise`, adds `seen`."""
-
-    fails = True
-    counted = 0
-
-    def apply(self, batch: Batch) -> Batch:
-        batch = batch.keep([not record.get("noise") for record in batch.records], Term.FILTERED, "noise")
-        errors: dict[int, BaseException] = {}
-        for index, record in enumerate(batch.records):
-            if self.fails and record.get("bad"):
-                errors[index] = StageError(f"bad record {record['bad']} of {CARD}")
-            else:
-                record["seen"] = record.get("seen", 0) + 1
-        batch = batch.fail(errors, "checked")
-        batch.outcome.effects.append(self.count)
-        return batch
-
-    def count(self) -> None:
-        self.counted += 1
-
-
-class Bench:
-    """A spool with a pipeline `mcp` to `out` (and `other`), and the replays of it."""
-
-    def __init__(self, spool: Spool, outputs: Mapping[str, Scripted]) -> None:
-        self.spool = spool
-        self.outputs = outputs
-        self.stage = Checked(StageSettings(), Context("checked"))
-        self.pipeline = Pipeline("mcp", [self.stage], [*outputs])
-        routes = [Route(lambda tag: tag.startswith("mcp"), self.pipeline)]
-        self.maker = IntakeMaker(routes, outputs, spool, SystemClock())
-        self.replay = Replay(spool, self.maker, outputs, LOG)
-
-    async def take(self, *records: Any, tag: str = "mcp.a", start: int = 0) -> None:
-        """What an input emits."""
-        origin = Origin("in", "P" * 20, 1_763_823_600_000_000_000)
-        count = len(records)
-        batch = Batch.of(origin, tag, [5] * count, list(records), [*range(start, start + count)])
-        await self.spool.commit(self.maker.make([("in", batch, Progress())]).intake)
-
-    def closed(self) -> None:
-        held = {name: self.spool.held(name).events for name in self.outputs}
-        rows = sums(self.spool.ledger(), held, self.spool.usage().dead_letters)
-        assert all(row["closed"] for row in rows), rows
-
-    async def all(self, wanted: Selection = ALL, **named: Any) -> Step:
-        """Call after call, to the end; what they did in sum."""
-        whole, step = Step(), await self.replay.replay(wanted, **named)
-        while True:
-            self.closed()
-            whole.count += step.count
-            whole.died += step.died
-            whole.kept += step.kept
-            if step.after >= step.until:
-                return whole
-            step = await self.replay.replay(wanted, step.after, step.until, **named)
-
-    def counted(self, key: InputKey | OutputKey | LetterKey) -> int:
-        return self.spool.ledger()[key]
+from mcp_ingest.verdict import AllDelivered, Each, Refused, Request, Verdict
+from tests.engine.parts import Scripted, delivering, spool_in, until
+from tests.engine.replays import ALL, CARD, Bench, Checked
 
 
 def refusing(request: Request) -> Each:
@@ -376,57 +304,3 @@ async def test_drops_go_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert [letter.tag for letter in await spool.letters(10)] == ["stranger"]
         assert bench.counted(LetterKey(Term.DELETED, "stage")) == 5
         bench.closed()
-
-
-# --- previews ----------------------------------------------------------------------------------------------
-
-
-async def test_a_preview_shows_what_would_come_of_a_letter(tmp_path: Path) -> None:
-    """Before and after for each fate, masked, with the destinations; nothing changes by it."""
-    out = Scripted(lambda request: Malformed("no"))
-    async with spool_in(tmp_path) as spool:
-        bench = Bench(spool, {"out": out})
-        await bench.take({"bad": 1}, {"bad": 2, "noise": 0}, {"bad": 3, "off": 1})
-        await bench.take({"n": 1}, tag="stranger")
-        await bench.take({"n": 5}, start=50)
-        async with delivering(spool, out):
-            await until(lambda: spool.usage().dead_letters == 5)
-
-        def mended(batch: Batch) -> Batch:
-            for record in batch.records:
-                if record.get("bad") == 1:
-                    record["message"] = f"card {CARD}"
-                    record["bad"] = 0
-                if record.get("off"):
-                    record["noise"] = 1
-            return Checked.apply(stage, batch)
-
-        stage = Checked(StageSettings(), Context("checked"))
-        stage.apply = mended  # type: ignore[method-assign]
-        fresh = Pipeline("mcp", [stage], ["out"])
-        previews = Previews(bench.replay, {"out": out}, lambda tag: fresh if tag.startswith("mcp") else None)
-        before = spool.ledger()
-        found: dict[int, Preview] = {
-            letter.number: previews.preview(letter, through_pipeline=False) for letter in await spool.letters(10)
-        }
-        assert found[1].outcome == "accepted"
-        assert found[1].before == {"bad": 1}
-        assert found[1].after == [{"bad": 0, "message": "card [REDACTED:card]", "seen": 1}]
-        assert found[1].destinations == {"out": ["index"]}
-        assert found[2].outcome == "dead letter"
-        assert CARD not in found[2].why
-        assert (found[3].outcome, found[3].after) == ("taken out", [])
-        assert "filtered by noise" in found[3].why
-        assert found[4].outcome == "dead letter"
-        assert "no pipeline takes the tag 'stranger'" in found[4].why
-        assert (found[5].outcome, found[5].destinations) == ("as it is", {"out": ["index"]})
-        (letter,) = await spool.letters(1)
-        through = previews.preview(letter, through_pipeline=True)
-        assert (through.outcome, through.after, through.before) == (
-            "accepted",
-            [{"n": 5, "seen": 2}],
-            {"n": 5, "seen": 1},
-        )
-        letter.output = "gone"
-        assert previews.preview(letter, through_pipeline=True).outcome == "kept"
-        assert spool.ledger() == before

@@ -25,7 +25,6 @@ from mcp_ingest.spool.model import (
     DeadLetterSettings,
     Intake,
     LetterKey,
-    Removal,
     Selection,
     Settlement,
     SpoolSettings,
@@ -221,8 +220,10 @@ async def test_age_is_bounded(tmp_path: Path) -> None:
     await spool.open()
     try:
         await spool.commit(letters(letter("new", died=now)))
-        await spool._put(Removal([99]))  # nothing is old yet
-        await spool.commit(letters(letter("old", died=now - 3 * DAY)))  # goes with its own commit
+        await spool.dead_letters.expire(spool.usage().letters)  # nothing is old yet
+        await spool.commit(letters(letter("old", died=now - 3 * DAY)))
+        assert spool.usage().letters.oldest == now - 3 * DAY
+        await spool.dead_letters.expire(spool.usage().letters)
         assert terms(spool) == {"dead_lettered": 2, "expired": 1, "kept": 1}
         assert spool.usage().letters.oldest == now
     finally:

@@ -68,7 +68,7 @@ class Store(Output):
         )
         commit_seconds: Annotated[
             Duration, Meta(description="The least time between two commits, and so the longest until a search sees it.")
-        ] = msgspec.field(default_factory=lambda: Duration.parse("700ms"))
+        ] = msgspec.field(default_factory=lambda: Duration.parse("800ms"))
 
         def check(self) -> list[str]:
             """The bounds that tantivy and sense set."""
