@@ -203,4 +203,5 @@ def preview_lines(preview: dict[str, Any]) -> list[str]:
 
 
 def _pretty(record: Any) -> list[str]:
-    return json.dumps(record, ensure_ascii=False, indent=2).splitlines()
+    """Its lines without the commas at their ends: they would be differences where a field is added."""
+    return [line.rstrip(",") for line in json.dumps(record, ensure_ascii=False, indent=2).splitlines()]
