@@ -22,10 +22,12 @@ from mcp_ingest.engine.delivery import Delivery
 from mcp_ingest.engine.ingest import Ingest
 from mcp_ingest.engine.intake import IntakeMaker, Route
 from mcp_ingest.engine.log import files_written_to
-from mcp_ingest.engine.pipeline import build_pipeline
+from mcp_ingest.engine.pipeline import Pipeline, build_pipeline
+from mcp_ingest.engine.preview import Previews
+from mcp_ingest.engine.replay import Replay
 from mcp_ingest.engine.retry import pause
 from mcp_ingest.engine.why import Known, why
-from mcp_ingest.errors import IngestError
+from mcp_ingest.errors import IngestError, SpoolError
 from mcp_ingest.event import describe
 from mcp_ingest.metrics import Metrics
 from mcp_ingest.spool import Spool
@@ -66,6 +68,7 @@ class Daemon:
         self._inputs: dict[str, Input] = {}
         self._outputs: dict[str, Output] = {}
         self._deliveries: dict[str, Delivery] = {}
+        self._replay: Replay | None = None
 
     # --- life ---
 
@@ -141,16 +144,17 @@ class Daemon:
         for name, output in self._outputs.items():
             self._deliveries[name] = Delivery(name, output, self.spool, self.clock, self.metrics, self.log, masks)
         maker = IntakeMaker(routes, self._outputs, self.spool, self.clock)
+        self._replay = Replay(self.spool, maker, self._outputs, self.log)
         for name, each in self.config.inputs.items():
             self._inputs[name] = find("input", each.type)(each.settings, self._context(name))
         return Ingest(maker, self.spool, self.metrics, self.log)
 
-    def _context(self, name: str) -> Context:
+    def _context(self, name: str, metrics: Metrics | None = None) -> Context:
         return Context(
             name,
             self.clock,
             self.log,
-            self.metrics,
+            metrics or self.metrics,
             self.spool.positions,
             self._budget,
             lambda where: self._ready(name, where),
@@ -201,7 +205,34 @@ class Daemon:
             totals = status.received(ledger)
             totals.update({f"output {name}": count for name, count in status.delivered(ledger).items()})
             self._rates.sample(self.clock.monotonic(), totals)
+            try:
+                await self.spool.dead_letters.expire(self.spool.usage().letters)
+            except SpoolError as error:
+                self.log.error("dead letters that are too old could not be let go: %s", error)
             await asyncio.sleep(_SAMPLE_SECONDS)
+
+    # --- dead letters ---
+
+    @property
+    def replay(self) -> Replay:
+        """The replays of its spool; SpoolError before that is open."""
+        if self._replay is None:
+            raise SpoolError("the spool is not open")
+        return self._replay
+
+    def previews(self) -> Previews:
+        """What replays would do; each pipeline is built anew, once, with metrics of its own."""
+        built: dict[str, Pipeline] = {}
+
+        def pipeline_of(tag: str) -> Pipeline | None:
+            for name, config in self.config.pipelines.items():
+                if compile_patterns(config.match)(tag):
+                    if name not in built:
+                        built[name] = build_pipeline(config, self._context(name, Metrics()))
+                    return built[name]
+            return None
+
+        return Previews(self.replay, self._outputs, pipeline_of)
 
     # --- what it says of itself ---
 
