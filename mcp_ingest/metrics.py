@@ -51,7 +51,22 @@ OUTPUT_EVENTS = Metric(
     ("output", "term", "reason"),
     collected=True,
 )
-DEAD_LETTERS = Metric("mcp_ingest_dead_letters", "gauge", "Dead letters that are kept.", (), collected=True)
+DEAD_LETTER_EVENTS = Metric(
+    "mcp_ingest_dead_letter_events",
+    "counter",
+    "Dead letters by what became of them (dead_lettered, replayed, expired, deleted, lost), and why they died.",
+    ("term", "reason"),
+    collected=True,
+)
+DEAD_LETTERS = Metric(
+    "mcp_ingest_dead_letters", "gauge", "Dead letters that are kept, by why they died.", ("reason",), collected=True
+)
+DEAD_LETTER_BYTES = Metric(
+    "mcp_ingest_dead_letter_bytes", "gauge", "Bytes of the dead letters that are kept.", (), collected=True
+)
+DEAD_LETTER_OLDEST = Metric(
+    "mcp_ingest_dead_letter_oldest_age_seconds", "gauge", "Age of the oldest dead letter.", (), collected=True
+)
 OUTPUT_HELD = Metric(
     "mcp_ingest_output_held_events",
     "gauge",

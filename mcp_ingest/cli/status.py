@@ -169,8 +169,14 @@ def _spool(spool: dict[str, Any]) -> str:
     return (
         f"spool: {size(spool['bytes'])} of {size(spool['max_bytes'])} in {spool['chunks']:,} chunks, "
         f"oldest {seconds(spool['oldest_age_seconds'])}, write-ahead log {size(spool['wal_bytes'])}, "
-        f"dead letters {spool['dead_letters']:,}"
+        f"dead letters {spool['dead_letters']:,}{_dead_letters(spool)}"
     )
+
+
+def _dead_letters(spool: dict[str, Any]) -> str:
+    if not spool["dead_letters"]:
+        return ""
+    return f" ({size(spool['dead_letter_bytes'])}, oldest {seconds(spool['oldest_dead_letter_age_seconds'])})"
 
 
 def _ledger(section: str, by: str, rows: list[dict[str, Any]]) -> list[str]:

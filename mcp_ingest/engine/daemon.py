@@ -24,7 +24,7 @@ from mcp_ingest.engine.graph import Graph, Surroundings
 from mcp_ingest.engine.log import files_written_to
 from mcp_ingest.engine.together import together
 from mcp_ingest.engine.why import why
-from mcp_ingest.errors import IngestError
+from mcp_ingest.errors import IngestError, SpoolError
 from mcp_ingest.metrics import Metrics
 from mcp_ingest.spool import Spool
 
@@ -125,6 +125,12 @@ class Daemon:
                 del self._backlogs[index]
                 self.log.info("everything that the spool of worker %d held is delivered", index)
 
+    async def _expire(self, spool: Spool) -> None:
+        try:
+            await spool.dead_letters.expire(spool.usage().letters)
+        except SpoolError as error:
+            self.log.error("dead letters that are too old could not be let go: %s", error)
+
     async def _sample(self) -> None:
         while True:
             for graph, rates in self._rates.items():
@@ -132,6 +138,7 @@ class Daemon:
                 totals = status.received(ledger)
                 totals.update({f"output {name}": count for name, count in status.delivered(ledger).items()})
                 rates.sample(self.clock.monotonic(), totals)
+                await self._expire(graph.spool)
             self._say_empty()
             await asyncio.sleep(_SAMPLE_SECONDS)
 

@@ -485,17 +485,20 @@ class Delivery:
 
     def _letter(self, work: Work, index: int, why: str, kind: str) -> DeadLetter:
         chunk = work.chunk
+        record, form = letters.safe_line(chunk.lines[index], self._masks.get(chunk.pipeline))
         return DeadLetter(
             time=self._clock.time_ns(),
             reason=letters.safe_text(why),
             kind=kind,
             tag=chunk.tags[index],
-            record=letters.safe_line(chunk.lines[index], self._masks.get(chunk.pipeline)),
+            record=record,
             event_id=chunk.ids[index],
             event_time=chunk.times[index],
             pipeline=chunk.pipeline,
             output=self.name,
             destination=work.destination,
+            form=form,
+            received=chunk.created,
         )
 
     def _observe(self, work: Work, indices: Sequence[int]) -> None:

@@ -45,7 +45,11 @@ def orphans(directory: Path, count: int, index: int = 0) -> list[int]:
 def settings_of(settings: SpoolSettings, index: int, count: int) -> SpoolSettings:
     """The spool of one of several workers: its own folder, and an equal part of the bytes."""
     folder = str(folder_of(Path(settings.directory), index))
-    return msgspec.structs.replace(settings, directory=folder, max_bytes=ByteSize(settings.max_bytes // count))
+    letters, bound = settings.dead_letters, settings.dead_letters.max_bytes
+    if bound is not None:
+        letters = msgspec.structs.replace(letters, max_bytes=ByteSize(bound // count))
+    max_bytes = ByteSize(settings.max_bytes // count)
+    return msgspec.structs.replace(settings, directory=folder, max_bytes=max_bytes, dead_letters=letters)
 
 
 def config_of(config: Configuration, share: Share) -> Configuration:

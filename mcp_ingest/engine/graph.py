@@ -20,9 +20,11 @@ from mcp_ingest.engine import letters
 from mcp_ingest.engine.delivery import Delivery
 from mcp_ingest.engine.ingest import Ingest
 from mcp_ingest.engine.intake import IntakeMaker, Route
-from mcp_ingest.engine.pipeline import build_pipeline
+from mcp_ingest.engine.pipeline import Pipeline, build_pipeline
+from mcp_ingest.engine.preview import Previews
+from mcp_ingest.engine.replay import Replay
 from mcp_ingest.engine.running import RunningInput
-from mcp_ingest.errors import IngestError
+from mcp_ingest.errors import IngestError, SpoolError
 from mcp_ingest.event import describe
 from mcp_ingest.metrics import Metrics
 from mcp_ingest.spool import Spool
@@ -64,6 +66,7 @@ class Graph:
         self.deliveries: dict[str, Delivery] = {}
         self._around = around
         self._failed = failed
+        self._replay: Replay | None = None
         self._tasks: dict[str, list[asyncio.Task[None]]] = {"ingest": [], "inputs": [], "deliveries": []}
 
     # --- life ----------------------------------------------------------------------------------------------
@@ -82,6 +85,7 @@ class Graph:
             self.deliveries[name] = Delivery(name, output, self.spool, around.clock, around.metrics, around.log, masks)
         maker = IntakeMaker(routes, self.outputs, self.spool, around.clock)
         self.ingest = Ingest(maker, self.spool, around.metrics, around.log)
+        self._replay = Replay(self.spool, maker, self.outputs, around.log)
         for name, each in config.inputs.items():
             self.inputs[name] = RunningInput(each, self._context(name), self._heard)
 
@@ -114,15 +118,38 @@ class Graph:
         except Exception as error:
             self._around.log.warning("output %s could not be closed: %s", name, letters.safe_text(describe(error)))
 
+    # --- dead letters --------------------------------------------------------------------------------------
+
+    @property
+    def replay(self) -> Replay:
+        """The replays of its spool; SpoolError before that is open."""
+        if self._replay is None:
+            raise SpoolError("the spool is not open")
+        return self._replay
+
+    def previews(self) -> Previews:
+        """What replays would do; each pipeline is built anew, once, with metrics of its own."""
+        built: dict[str, Pipeline] = {}
+
+        def pipeline_of(tag: str) -> Pipeline | None:
+            for name, config in self.config.pipelines.items():
+                if compile_patterns(config.match)(tag):
+                    if name not in built:
+                        built[name] = build_pipeline(config, self._context(name, Metrics()))
+                    return built[name]
+            return None
+
+        return Previews(self.replay, self.outputs, pipeline_of)
+
     # --- parts ---------------------------------------------------------------------------------------------
 
-    def _context(self, name: str) -> Context:
+    def _context(self, name: str, metrics: Metrics | None = None) -> Context:
         around = self._around
         return Context(
             name,
             around.clock,
             around.log,
-            around.metrics,
+            metrics or around.metrics,
             self.spool.positions,
             around.budget,
             own_files=around.own_files,

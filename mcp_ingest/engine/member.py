@@ -25,7 +25,7 @@ class Member:
     """A worker process. `run` is its task: until `stop`, or until it cannot even start, which raises IngestError.
 
     `heard` is called when `listening` changes: what its inputs listen on, None while they do not. `lives` counts how
-    often it was started, `address` is where it answers questions.
+    often it was started, `address` is where it answers questions, `spools` are the workers whose spools it has.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class Member:
         heard: Callable[[], None],
     ) -> None:
         self.index = orders.index
+        self.spools = (orders.index, *orders.orphans)
         self.listening: dict[str, str] | None = None
         self.lives = 0
         self._command = command

@@ -66,3 +66,21 @@ _MERGES: tuple[tuple[Any, Callable[[Any, str], Any]], ...] = (
     (int | float, _numbers),
     (str, _texts),
 )
+
+
+def together_groups(answers: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Groups of dead letters, each signature once, the largest first; the reason is that of the newest letter."""
+    groups: dict[str, dict[str, Any]] = {}
+    for group in (group for answer in answers for group in answer):
+        other = groups.get(group["signature"])
+        if other is None:
+            groups[group["signature"]] = group
+            continue
+        newer = max(group, other, key=lambda each: each["newest"])
+        groups[group["signature"]] = {
+            **newer,
+            "letters": group["letters"] + other["letters"],
+            "bytes": group["bytes"] + other["bytes"],
+            "oldest": min(group["oldest"], other["oldest"]),
+        }
+    return sorted(groups.values(), key=lambda group: (-group["letters"], -group["newest"]))

@@ -36,6 +36,9 @@ from mcp_ingest.metrics import COMMIT_SECONDS, COMMITS, Metrics
 from mcp_ingest.spool import schema
 from mcp_ingest.spool.cache import RecentChunks
 from mcp_ingest.spool.files import Ballast, Lock, make_directory, set_aside, sync_directory
+from mcp_ingest.spool.letter_reader import LetterReader
+from mcp_ingest.spool.letter_store import LetterStore
+from mcp_ingest.spool.letters import LetterBounds
 from mcp_ingest.spool.model import (
     Chunk,
     DeadLetter,
@@ -43,6 +46,7 @@ from mcp_ingest.spool.model import (
     Intake,
     Ledger,
     Pending,
+    Removal,
     Settlement,
     SpoolSettings,
     Usage,
@@ -82,7 +86,12 @@ class Spool:
         self._full = False
         self._worker: Worker | None = None
         self._reader: Reader | None = None
+        self._letter_reader: LetterReader | None = None
         self._uuid = b""
+        self._bounds = LetterBounds.of(settings)
+        self.dead_letters = LetterStore(
+            self._call, self._put, lambda: self._open_letter_reader, self._bounds, clock, logger
+        )
 
     # --- life ----------------------------------------------------------------------------------------------
 
@@ -119,10 +128,12 @@ class Spool:
         self._truth, self._uuid = truth, uuids[-1]
         self._cache = RecentChunks(truth.last)
         self._reader = Reader(connection, frozenset(uuids))
+        self._letter_reader = LetterReader(connection)
         sync_directory(self.directory)
         if not self._ballast.take():
             self._logger.warning("there is no room for the spool's ballast in %s", self.directory)
-        worker.begin(Writer(connection, self._uuid, truth, self._clock.time_ns), self._ballast, self.directory)
+        writer = Writer(connection, self._uuid, truth, self._clock.time_ns, self._bounds)
+        worker.begin(writer, self._ballast, self.directory)
 
     def _database(self) -> tuple[sqlite3.Connection, Truth]:
         """The database with what it holds; a damaged one is set aside, on a full disk the ballast goes."""
@@ -183,7 +194,7 @@ class Spool:
         """Record what became of a request; chunks that nobody owes any more go in the same transaction."""
         await self._put(settlement)
 
-    def _put(self, work: Intake | Settlement | Damage | Callable[[], Any]) -> asyncio.Future[Any]:
+    def _put(self, work: Intake | Settlement | Damage | Removal | Callable[[], Any]) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if self._worker is None:
             future.set_exception(SpoolError("the spool is closed"))
@@ -203,6 +214,8 @@ class Spool:
             self._cache.drop(changes.gone)
             self._seconds.observe(changes.seconds)
             self._commits.inc()
+            if changes.expired:
+                self.dead_letters.expired(changes.expired)
         for future, value, error in results:
             if future.done():  # cancelled meanwhile
                 continue
@@ -258,6 +271,10 @@ class Spool:
         """What the output owes: events above its mark and pending ones."""
         state = self._truth.output(output)
         return Held(state.events, state.oldest)
+
+    def output_type(self, output: str) -> str | None:
+        """The type of an output of the configuration; None for a name that it does not have."""
+        return self._names.get(output)
 
     def usage(self) -> Usage:
         """How full the spool is."""
@@ -326,15 +343,13 @@ class Spool:
         number = self._truth.ids[output]
         return await self._call(lambda: self._open_reader.resting(number))
 
-    async def letters(
-        self, limit: int, before: int | None = None, output: str | None = None, pipeline: str | None = None
-    ) -> list[DeadLetter]:
-        """Dead letters, the newest first, numbered below `before`; of one output or pipeline if so asked."""
-        return await self._call(lambda: self._open_reader.letters(limit, before, output, pipeline))
+    async def letters(self, limit: int, before: int | None = None) -> list[DeadLetter]:
+        """The newest dead letters, numbered below `before`; `dead_letters` can do more."""
+        return await self.dead_letters.page(limit, before)
 
     async def letter(self, number: int) -> DeadLetter | None:
         """One dead letter."""
-        return await self._call(lambda: self._open_reader.letter(number))
+        return await self.dead_letters.get(number)
 
     async def look(self, question: Callable[[Reader], Value]) -> Value:
         """The answer to a question to the database, asked in its thread: commits wait meanwhile."""
@@ -345,3 +360,9 @@ class Spool:
         if self._reader is None:
             raise SpoolError("the spool is not open")
         return self._reader
+
+    @property
+    def _open_letter_reader(self) -> LetterReader:
+        if self._letter_reader is None:
+            raise SpoolError("the spool is not open")
+        return self._letter_reader

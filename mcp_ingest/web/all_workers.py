@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 import aiohttp
+import msgspec
 import orjson
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
@@ -23,15 +24,19 @@ from mcp_ingest.config.model import HttpSettings
 from mcp_ingest.engine.member import Member
 from mcp_ingest.engine.supervisor import Supervisor
 from mcp_ingest.engine.together import together
+from mcp_ingest.errors import SpoolError
 from mcp_ingest.metrics import catalogue
+from mcp_ingest.web.all_letters import AllLetters
+from mcp_ingest.web.dead_letters import DeadLetterPages, json_response
 from mcp_ingest.web.families import Given, merged
-from mcp_ingest.web.server import guard, json_answer, listening
+from mcp_ingest.web.letters import Order, Question
+from mcp_ingest.web.server import guard, listening
 
 _NOTHING: dict[str, Any] = {
     "inputs": {}, "outputs": {}, "ledger": {"inputs": [], "outputs": [], "dead_letters": []}, "sums": [],
 }  # fmt: skip
-#: Seconds that a worker has for an answer, and for one that takes a look through the spool.
-ANSWER_SECONDS, SEARCH_SECONDS = 5.0, 15.0
+#: Seconds that a worker has for an answer, for one that takes a look through the spool, for a batch of dead letters.
+ANSWER_SECONDS, SEARCH_SECONDS, LETTERS_SECONDS = 5.0, 15.0, 120.0
 
 
 @contextlib.asynccontextmanager
@@ -47,10 +52,77 @@ async def serving(supervisor: Supervisor, settings: HttpSettings) -> AsyncIterat
                 web.get("/-/ready", pages.ready),
                 web.get("/status", pages.status),
                 web.get("/api/why", pages.why),
+                *DeadLetterPages(AllLetters(lambda: _letters(supervisor, session))).routes(),
             ]
         )
         async with listening(application, settings) as address:
             yield address
+
+
+class WorkerLetters:
+    """`Letters` of one spool, asked of the worker that has it; SpoolError where that does not answer."""
+
+    def __init__(self, member: Member, index: int, session: aiohttp.ClientSession) -> None:
+        self._member = member
+        self._session = session
+        self._pages = f"{member.address}/spools/{index}/api/dead-letters"
+
+    async def page(self, asked: Question) -> dict[str, Any]:
+        """See `Letters`."""
+        return await self._get("", asked)
+
+    async def groups(self, asked: Question) -> dict[str, Any]:
+        """See `Letters`."""
+        return await self._get("/groups", asked)
+
+    async def letter(self, number: int) -> dict[str, Any] | None:
+        """See `Letters`."""
+        found = await self._answer("GET", f"/{number}")
+        return None if "error" in found else found
+
+    async def preview(self, order: Order) -> dict[str, Any]:
+        """See `Letters`."""
+        return await self._post("/preview", order)
+
+    async def replay(self, order: Order) -> dict[str, Any]:
+        """See `Letters`."""
+        return await self._post("/replay", order)
+
+    async def drop(self, order: Order) -> dict[str, Any]:
+        """See `Letters`."""
+        return await self._post("/drop", order)
+
+    async def _get(self, page: str, asked: Question) -> dict[str, Any]:
+        return await self._answer("GET", page, params=_said(asked))
+
+    async def _post(self, page: str, order: Order) -> dict[str, Any]:
+        return await self._answer("POST", page, json=_said(order))
+
+    async def _answer(self, method: str, page: str, **named: Any) -> dict[str, Any]:
+        if self._member.listening is None:
+            raise SpoolError(f"worker {self._member.index} is being started: try again")
+        timeout = aiohttp.ClientTimeout(LETTERS_SECONDS)
+        try:
+            async with self._session.request(method, self._pages + page, timeout=timeout, **named) as answer:
+                found: dict[str, Any] = orjson.loads(await answer.read())
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise SpoolError(f"worker {self._member.index} does not answer: {error}") from error
+        if answer.status == 400:
+            raise msgspec.ValidationError(found["error"])
+        if answer.status not in (200, 404):
+            raise SpoolError(found["error"])
+        return found
+
+
+def _letters(supervisor: Supervisor, session: aiohttp.ClientSession) -> dict[int, WorkerLetters]:
+    """Those of every spool, by the number of the worker whose it is or was."""
+    return {index: WorkerLetters(member, index, session) for member in supervisor.members for index in member.spools}
+
+
+def _said(asked: Question | Order) -> dict[str, Any]:
+    """What of a question is not its default."""
+    found: dict[str, Any] = msgspec.to_builtins(asked)
+    return {name: value for name, value in found.items() if value is not None}
 
 
 class Counted:
@@ -118,7 +190,7 @@ class _Pages:
         reasons = [f"worker {n}: {each.pop('ready')}" for n, each in answers.items() if each["ready"] is not None]
         ready = self._supervisor.ready() or "; ".join(reasons) or None
         workers = [self._worker(member, answers.get(member.index)) for member in self._supervisor.members]
-        return json_answer({**(together(list(answers.values())) or _NOTHING), "ready": ready, "workers": workers})
+        return json_response({**(together(list(answers.values())) or _NOTHING), "ready": ready, "workers": workers})
 
     def _worker(self, member: Member, answer: Any) -> dict[str, Any]:
         """A worker's own row."""
@@ -138,7 +210,7 @@ class _Pages:
         if refused or not answers:
             answer = refused[0] if refused else _Answer(0, 503, '{"error": "no worker answers"}')
             return web.Response(text=answer.text, status=answer.status, content_type="application/json")
-        return json_answer(together([orjson.loads(each.text) for each in answers]))
+        return json_response(together([orjson.loads(each.text) for each in answers]))
 
     async def _ask(self, path: str, seconds: float = ANSWER_SECONDS) -> dict[int, _Answer]:
         """What the workers say that listen and answer in time, by their numbers."""

@@ -1,4 +1,8 @@
-"""HTTP on port 24231: `/metrics` and health for everyone, status and dead letters for loopback or with a token."""
+"""HTTP on port 24231: `/metrics` and health for everyone, status and dead letters for loopback or with a token.
+
+What changes something must be JSON and must not come from another site's page: a browser on this machine is loopback,
+too, and sends whatever a page lets it send.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from socket import socket
 from typing import Any
 
-import orjson
+import msgspec
 from aiohttp import web
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -16,8 +20,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from mcp_ingest.config.model import HttpSettings
 from mcp_ingest.engine.daemon import Daemon
 from mcp_ingest.errors import IngestError, SpoolError, refusal
-from mcp_ingest.spool.model import DeadLetter
+from mcp_ingest.web.all_letters import AllLetters
 from mcp_ingest.web.collector import SpoolCollector
+from mcp_ingest.web.dead_letters import DeadLetterPages, json_response
+from mcp_ingest.web.letters import SpoolLetters
 
 _OPEN = frozenset({"/metrics", "/-/healthy", "/-/ready"})
 _LOOPBACK = frozenset({"127.0.0.1", "::1"})
@@ -58,6 +64,7 @@ async def listening(
 
 def _application(daemon: Daemon, settings: HttpSettings) -> web.Application:
     pages = _Pages(daemon)
+    spools = {index: SpoolLetters(graph) for index, graph in daemon.graphs.items()}
     application = web.Application(middlewares=[guard(settings)])
     application.add_routes(
         [
@@ -66,8 +73,8 @@ def _application(daemon: Daemon, settings: HttpSettings) -> web.Application:
             web.get("/-/ready", pages.ready),
             web.get("/status", pages.status),
             web.get("/api/why", pages.why),
-            web.get("/api/dead-letters", pages.letters),
-            web.get("/api/dead-letters/{number:\\d{1,18}}", pages.letter),
+            *DeadLetterPages(AllLetters(lambda: spools)).routes(),
+            *(page for n, each in spools.items() for page in DeadLetterPages(each, f"/spools/{n}").routes()),
         ]
     )
     return application
@@ -80,13 +87,30 @@ def guard(settings: HttpSettings) -> Any:
     async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
         allowed = request.path in _OPEN or request.remote in _LOOPBACK
         if not (allowed or is_token(request.headers.get("Authorization", ""), settings.token)):
-            return json_answer({"error": "from outside of this machine a token is needed: http.token"}, 401)
+            return json_response({"error": "from outside of this machine a token is needed: http.token"}, 401)
+        if request.method not in ("GET", "HEAD"):
+            if request.content_type != "application/json":
+                return json_response({"error": "the body must be JSON: Content-Type: application/json"}, 415)
+            if not _is_ours(request, settings.host):
+                return json_response({"error": "a page of another site may not do that"}, 403)
         try:
             return await handler(request)
         except SpoolError as error:
-            return json_answer({"error": str(error)}, 503)
+            return json_response({"error": str(error)}, 503)
+        except (msgspec.ValidationError, msgspec.DecodeError) as error:
+            return json_response({"error": str(error)}, 400)
 
     return checked
+
+
+def _is_ours(request: web.Request, host: str) -> bool:
+    """Whether the page that asks, if it is one, is served by us: browsers send its origin with what changes things."""
+    origin = request.headers.get("Origin")
+    if origin is None:
+        return True
+    address = request.transport.get_extra_info("sockname") if request.transport else None
+    names = ("127.0.0.1", "localhost", "[::1]", host)
+    return address is not None and origin in {f"http://{name}:{address[1]}" for name in names}
 
 
 def is_token(header: str, token: str | None) -> bool:
@@ -111,36 +135,11 @@ class _Pages:
         return web.Response(text=f"{why or 'ready'}\n", status=503 if why else 200)
 
     async def status(self, request: web.Request) -> web.Response:
-        return json_answer(self._daemon.status())
+        return json_response(self._daemon.status())
 
     async def why(self, request: web.Request) -> web.Response:
         asked = request.query
         if not asked.get("id"):
-            return json_answer({"error": "id is missing: an _id, a trace_id or the id of a forward chunk"}, 400)
+            return json_response({"error": "id is missing: an _id, a trace_id or the id of a forward chunk"}, 400)
         known = await self._daemon.why(asked["id"], asked.get("tag"), asked.get("peer"))
-        return json_answer(known)
-
-    async def letters(self, request: web.Request) -> web.Response:
-        try:
-            limit = max(1, min(int(request.query.get("limit", 100)), 1000))
-            before = int(request.query["before"]) if "before" in request.query else None
-        except ValueError:
-            return json_answer({"error": "limit and before are numbers"}, 400)
-        if before is not None and abs(before) >= 2**63:
-            return json_answer({"error": "before is the number of a dead letter"}, 400)
-        found = await self._daemon.spool.letters(limit, before)
-        return json_answer({"letters": [_letter(each) for each in found]})
-
-    async def letter(self, request: web.Request) -> web.Response:
-        found = await self._daemon.spool.letter(int(request.match_info["number"]))
-        return json_answer(_letter(found)) if found else json_answer({"error": "no such dead letter"}, 404)
-
-
-def _letter(letter: DeadLetter) -> dict[str, Any]:
-    shown = {name: getattr(letter, name) for name in DeadLetter.__dataclass_fields__}
-    return {**shown, "record": orjson.loads(letter.record)}
-
-
-def json_answer(value: Any, status: int = 200) -> web.Response:
-    """The value as JSON."""
-    return web.Response(body=orjson.dumps(value), status=status, content_type="application/json")
+        return json_response(known)

@@ -9,10 +9,13 @@ When not: where duplicates across a data stream's rollover cannot be borne, use 
 an `_id` in the stream's newest index only.
 
 Guarantees: a request ends after `request_seconds`. An event is delivered, a duplicate, redirected (failure store),
-refused with Elasticsearch's reason, or waits; a closed, blocked or forbidden index holds up no other. A wrong password
-or an untrusted certificate parks the output with one sentence, and it goes on by itself once that is put right.
+refused with Elasticsearch's reason, or waits; a closed, blocked, forbidden or missing index holds up no other. A wrong
+password or an untrusted certificate parks the output with one sentence, and it goes on by itself once that is put
+right: secrets from `${file:…}` and certificates are read again when their files change. Of several hosts a dead one is
+passed over and tried again; names are looked up again every half minute.
 
-Metrics: `mcp_ingest_output_events_total`, `mcp_ingest_delivery_seconds`, `mcp_ingest_retries_total` of this output.
+Metrics: `mcp_ingest_output_events_total`, `mcp_ingest_delivery_seconds`, `mcp_ingest_retries_total`,
+`mcp_ingest_output_concurrency`, `mcp_ingest_output_parked_destinations` of this output.
 """
 
 from __future__ import annotations
