@@ -65,7 +65,12 @@ DEAD_LETTER_BYTES = Metric(
     "mcp_ingest_dead_letter_bytes", "gauge", "Bytes of the dead letters that are kept.", (), collected=True
 )
 DEAD_LETTER_OLDEST = Metric(
-    "mcp_ingest_dead_letter_oldest_age_seconds", "gauge", "Age of the oldest dead letter.", (), collected=True
+    "mcp_ingest_dead_letter_oldest_age_seconds",
+    "gauge",
+    "Age of the oldest dead letter.",
+    (),
+    collected=True,
+    together="max",
 )
 OUTPUT_HELD = Metric(
     "mcp_ingest_output_held_events",
@@ -127,6 +132,7 @@ OUTPUT_PARKED = Metric(
     "gauge",
     "Destinations of an output (indices) that take nothing now: blocked, closed, forbidden or missing.",
     ("output",),
+    together="max",
 )
 DELIVERY_STALLS = Metric(
     "mcp_ingest_delivery_stalls",

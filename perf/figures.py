@@ -26,6 +26,8 @@ CATALOGUE = {
     "floor_us": Figure("the floor beside it", "µs", 2),
     "rate": Figure("events a second, from the first until all are delivered", "/s", 0),
     "floors_more": Figure("CPU above the scenario beside it", "floors", 2),
+    "cost_share": Figure("CPU an event, as a share of that of the scenario beside it", "", 2),
+    "rate_share": Figure("events a second, as a share of those of the scenario beside it", "", 2),
     "fill_rate": Figure("events a second while the backlog grows", "/s", 0),
     "drain_rate": Figure("events a second while draining", "/s", 0),
     "drain_us": Figure("CPU an event while draining", "µs", 2),

@@ -162,4 +162,5 @@ def configuration(scenario: Scenario, place: Place) -> dict[str, Any]:
         "outputs": {scenario.output: outputs[scenario.output]},
         "spool": {"directory": str(place.directory / "spool")},
         "http": {"port": place.http_port},
+        "workers": scenario.workers,
     }

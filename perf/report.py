@@ -18,7 +18,7 @@ from perf.scenario import Scenario, Target
 _COLUMNS = ("floors", "floors_meanwhile", "cpu_us", "rate", "peak_rss_mb", "peak_anonymous_mb")
 #: What stands on lines of its own below it.
 _DETAILS = (
-    "floors_more", "p50_ms", "p99_ms", "longest_ms", "cores", "idle_cores", "idle_rss_mb", "idle_anonymous_mb",
+    "floors_more", "cost_share", "rate_share", "p50_ms", "p99_ms", "longest_ms", "cores", "idle_cores", "idle_rss_mb", "idle_anonymous_mb",
     "fill_rate", "drain_rate", "drain_floors", "drain_share",
 )  # fmt: skip
 _ABOUT = """\
@@ -59,7 +59,8 @@ class Results:
         if beside is None:
             return made
         other = {name: spread.median for name, spread in self.spreads(beside, program).items()}
-        return [{**figures, **_comparison(figures, other)} for figures in made]
+        compared = _worker_shares if self.scenarios[scenario].workers > 1 else _comparison
+        return [{**figures, **compared(figures, other)} for figures in made]
 
 
 def _comparison(figures: Figures, other: Figures) -> Figures:
@@ -70,6 +71,12 @@ def _comparison(figures: Figures, other: Figures) -> Figures:
         # how much dearer it is says the floor of the same seconds; how much that is in floors, the floor
         found["floors_more"] = (figures["floors_meanwhile"] / other["floors_meanwhile"] - 1) * other["floors"]
     return found
+
+
+def _worker_shares(figures: Figures, other: Figures) -> Figures:
+    """What several workers cost and bring, beside one."""
+    pairs = {"cost_share": "floors_meanwhile", "rate_share": "rate"}
+    return {share: figures[name] / other[name] for share, name in pairs.items() if name in figures and other.get(name)}
 
 
 def markdown(results: Results, plots: Sequence[str] = ()) -> str:

@@ -104,6 +104,8 @@ class Scenario:
     #: A pipeline file (its path from the root of the repository), or stages as they stand in one; none by default.
     stages: str | Sequence[Any] = ()
     output: Literal["elasticsearch", "blackhole", "store"] = "elasticsearch"
+    #: Processes that share the port.
+    workers: int = 1
     #: The sink comes only when everything is in the spool; measured is how fast that drains.
     backlog: bool = False
     targets: Sequence[Target] = ()
