@@ -18,7 +18,8 @@ from perf.scenario import Scenario, Target
 _COLUMNS = ("floors", "floors_meanwhile", "cpu_us", "rate", "peak_rss_mb", "peak_anonymous_mb")
 #: What stands on lines of its own below it.
 _DETAILS = (
-    "floors_more", "cost_share", "rate_share", "p50_ms", "p99_ms", "longest_ms", "cores", "idle_cores", "idle_rss_mb", "idle_anonymous_mb",
+    "floors_more", "cost_share", "rate_share",
+    "p50_ms", "p99_ms", "longest_ms", "cores", "idle_cores", "idle_rss_mb", "idle_anonymous_mb",
     "fill_rate", "drain_rate", "drain_floors", "drain_share",
 )  # fmt: skip
 _ABOUT = """\

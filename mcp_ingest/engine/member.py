@@ -7,7 +7,7 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 
@@ -53,6 +53,7 @@ class Member:
         self._failed: Notice | None = None
         self._listened = False
         self._stopping = asyncio.Event()
+        self._asked: set[asyncio.Timeout] = set()
 
     @property
     def pid(self) -> int | None:
@@ -87,6 +88,19 @@ class Member:
         """End it at once."""
         self._signal(signal.SIGKILL)
 
+    @contextlib.asynccontextmanager
+    async def asked(self, seconds: float) -> AsyncIterator[None]:
+        """A question to it, in a block: TimeoutError after so many seconds, and at once when it ends meanwhile.
+
+        Its listener is there without it: who asks then would wait until it is started again.
+        """
+        async with asyncio.timeout(seconds) as timeout:
+            self._asked.add(timeout)
+            try:
+                yield
+            finally:
+                self._asked.discard(timeout)
+
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -119,6 +133,8 @@ class Member:
         finally:
             writer.close()
             self._process, self.listening = None, None
+            for timeout in self._asked:
+                timeout.reschedule(0)
             self._heard()
 
     def _take(self, notice: Notice) -> None:

@@ -36,13 +36,13 @@ _NOTHING: dict[str, Any] = {
     "inputs": {}, "outputs": {}, "ledger": {"inputs": [], "outputs": [], "dead_letters": []}, "sums": [],
 }  # fmt: skip
 #: Seconds that a worker has for an answer, for one that takes a look through the spool, for a batch of dead letters.
-ANSWER_SECONDS, SEARCH_SECONDS, LETTERS_SECONDS = 5.0, 15.0, 120.0
+ANSWER_SECONDS, SEARCH_SECONDS, LETTERS_SECONDS = 3.0, 15.0, 120.0
 
 
 @contextlib.asynccontextmanager
 async def serving(supervisor: Supervisor, settings: HttpSettings) -> AsyncIterator[str]:
     """Serve the pages of all workers for the length of a block; yields the address."""
-    async with aiohttp.ClientSession() as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(None)) as session:
         pages = _Pages(supervisor, session)
         application = web.Application(middlewares=[guard(settings)])
         application.add_routes(
@@ -101,9 +101,9 @@ class WorkerLetters:
     async def _answer(self, method: str, page: str, **named: Any) -> dict[str, Any]:
         if self._member.listening is None:
             raise SpoolError(f"worker {self._member.index} is being started: try again")
-        timeout = aiohttp.ClientTimeout(LETTERS_SECONDS)
+        question = self._session.request(method, self._pages + page, **named)
         try:
-            async with self._session.request(method, self._pages + page, timeout=timeout, **named) as answer:
+            async with self._member.asked(LETTERS_SECONDS), question as answer:
                 found: dict[str, Any] = orjson.loads(await answer.read())
         except (aiohttp.ClientError, TimeoutError) as error:
             raise SpoolError(f"worker {self._member.index} does not answer: {error}") from error
@@ -219,9 +219,9 @@ class _Pages:
         return {member.index: each for member, each in zip(members, answers, strict=True) if each is not None}
 
     async def _answer(self, member: Member, path: str, seconds: float) -> _Answer | None:
-        life, timeout = member.lives, aiohttp.ClientTimeout(seconds)
+        life = member.lives
         try:
-            async with self._session.get(f"{member.address}{path}", timeout=timeout) as answer:
+            async with member.asked(seconds), self._session.get(f"{member.address}{path}") as answer:
                 text = await answer.text()
         except (aiohttp.ClientError, TimeoutError):
             return None
