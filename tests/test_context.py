@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from pathlib import Path
 
 import pytest
 
-from mcp_ingest.context import Budget
+from mcp_ingest.context import Budget, Share
 
 
 async def test_the_budget_makes_later_ones_wait() -> None:
@@ -86,3 +88,32 @@ async def test_taking_now_never_waits_and_never_overtakes() -> None:
         budget.give(6)
     assert budget.used == 6
     assert budget.take_now(4)
+
+
+def test_a_share_of_the_work() -> None:
+    """Each item falls to exactly one of the present workers, always to the same, and none to one that is no more."""
+    items = [b"%d" % n for n in range(100)]
+    shares = [Share(index, 3) for index in range(3)]
+    assert all(sum(share.takes(item) for share in shares) == 1 for item in items)
+    assert not any(Share(4, 3).takes(item) for item in items)
+    assert all(Share().takes(item) for item in items)
+    assert [share.suffix for share in shares] == ["", "worker-1", "worker-2"]
+    assert (Share(ports={"f": 7}).port("f", 0), Share().port("f", 0)) == (7, 0)
+
+
+def test_only_one_worker_at_a_time(tmp_path: Path) -> None:
+    """Who wants the same lock waits; without workers there is none."""
+    order: list[str] = []
+    share = Share(locks=tmp_path)
+
+    def second() -> None:
+        with share.locked("x"):
+            order.append("second")
+
+    with share.locked("x"), Share().locked("x"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join(0.1)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]

@@ -101,11 +101,12 @@ class Supervisor:
             orphans = folders.orphans(directory, count, index)
             orders = Orders(index, count, found, positions, orphans, -1, lock.descriptor)
             self.members.append(Member(self._command, orders, self._clock, self.metrics, self.log, self._heard))
-        tasks = [asyncio.create_task(self._live(member)) for member in self.members]
-        try:
-            await self._stop.wait()
-        finally:
-            await self._end(tasks)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._live(member)) for member in self.members]
+            try:
+                await self._stop.wait()
+            finally:
+                await self._end(tasks)
         if self._fatal is not None:
             raise self._fatal
 

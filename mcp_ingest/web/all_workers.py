@@ -212,10 +212,11 @@ class _Pages:
             return web.Response(text=answer.text, status=answer.status, content_type="application/json")
         return json_response(together([orjson.loads(each.text) for each in answers]))
 
-    async def _ask(self, path: str, seconds: float = ANSWER_SECONDS) -> dict[int, _Answer]:
+    async def _ask(self, path: str, seconds: float | None = None) -> dict[int, _Answer]:
         """What the workers say that listen and answer in time, by their numbers."""
         members = [member for member in self._supervisor.members if member.listening is not None]
-        answers = await asyncio.gather(*(self._answer(member, path, seconds) for member in members))
+        patience = seconds or ANSWER_SECONDS
+        answers = await asyncio.gather(*(self._answer(member, path, patience) for member in members))
         return {member.index: each for member, each in zip(members, answers, strict=True) if each is not None}
 
     async def _answer(self, member: Member, path: str, seconds: float) -> _Answer | None:

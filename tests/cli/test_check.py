@@ -38,3 +38,18 @@ def test_every_mistake_is_a_line(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert len(result.stderr.splitlines()) == 3
     assert result.stdout == ""
+
+
+def test_what_several_workers_do_is_said(tmp_path: Path) -> None:
+    """Which inputs they share and how, and where each writes."""
+    archive = f"outputs: {{stdout: , archive: {{type: file, path: {tmp_path}/x}}}}"
+    (tmp_path / "c.yaml").write_text(GOOD.replace("outputs: {stdout: }", archive) + "workers: 64\n")
+    result = CliRunner().invoke(main, ["check", "-c", str(tmp_path / "c.yaml")])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[3:6] == [
+        "workers: 64, each with a spool of its own",
+        "  forward: every worker listens on its port",
+        "  files (tail): what it reads is shared out",
+    ]
+    assert "archive (file): each worker but the first writes into `worker-K` folders" in result.stdout
+    assert "more workers than cores" in result.stdout

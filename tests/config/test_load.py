@@ -77,7 +77,7 @@ pipelines:
   "bad name": {match: "{a,b"}
 outputs:
   stdout: []
-workers: 4
+workers: 400
 http: {port: 99999}
 """,
     )
@@ -205,3 +205,18 @@ def test_pipelines_alone_need_no_inputs_and_outputs(folder: Path) -> None:
     """A file of pipelines can be loaded by itself, for its tests."""
     (folder / "p.yaml").write_text("pipelines: {a: {match: x, stages: [parse_json], outputs: [anything]}}\n")
     assert [stage.type for stage in load_pipelines("p.yaml", {})["a"].stages] == ["parse_json"]
+
+
+@pytest.mark.parametrize("written", ["0", "-1", "1.5", "two", "true", "65", "[2]", "{a: 1}", '"08"'])
+def test_a_wrong_number_of_workers(folder: Path, written: str) -> None:
+    """Whatever is no whole number of processes is said to be none."""
+    (folder / "mcp-ingest.yaml").write_text(f"{GOOD}workers: {written}\n")
+    with pytest.raises(ConfigError, match="workers: must be a whole number from 1 to 64"):
+        load()
+
+
+@pytest.mark.parametrize(("written", "count"), [("1", 1), ("4", 4), ('"64"', 64), ("", 1), ("${N:-3}", 3)])
+def test_workers(folder: Path, written: str, count: int) -> None:
+    """One without a word, else as many as are asked for, by a variable, too."""
+    (folder / "mcp-ingest.yaml").write_text(f"{GOOD}workers: {written}\n")
+    assert load().workers == count

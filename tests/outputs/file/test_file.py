@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_ingest.context import Context
+from mcp_ingest.context import Context, Share
 from mcp_ingest.errors import OutputError
 from mcp_ingest.event import Batch, Origin
 from mcp_ingest.outputs.file import File, FileConfig, journal
@@ -248,3 +248,20 @@ async def _start_and_stop(folder: Path) -> None:
     archive = output(folder / "a.ndjson")
     await archive.start()
     await archive.close()
+
+
+async def test_two_workers_write_beside_each_other(tmp_path: Path) -> None:
+    """Both are open at once, each with a journal and with files of its own."""
+    batch = Batch.of(Origin("i", "p" * 20, 1), "t", [1], [{}], [0])
+    outputs = [
+        File(FileConfig(path=str(tmp_path / "all.ndjson")), Context(name="archive", share=Share(index, 2)))
+        for index in range(2)
+    ]
+    for each in outputs:
+        await each.start()
+    places = [Path(each.address(batch)[0]) for each in outputs]
+    assert places == [tmp_path / "all.ndjson", tmp_path / "worker-1" / "all.ndjson"]
+    for number, (each, place) in enumerate(zip(outputs, places, strict=True)):
+        assert await each.write(Request([chunk(number, [place])])) == AllDelivered()
+        await each.close()
+    assert [chunks(place) for place in places] == [[0], [1]]

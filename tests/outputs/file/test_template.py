@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcp_ingest.event import Batch, Origin
-from mcp_ingest.outputs.file.template import folder, paths, template_problem
+from mcp_ingest.outputs.file.template import folder, of_worker, paths, template_problem
 
 NOON = 1_795_348_800_000_000_000  # 2026-11-22T12:00:00Z
 DAY = 86_400 * 10**9
@@ -75,3 +75,14 @@ def test_no_value_leaves_the_folder(value: str, tag: str) -> None:
     assert parts[:2] == ["", "x"]
     assert len(parts) == 4
     assert all(part not in ("", ".", "..") and len(part.encode()) <= 255 and "\0" not in part for part in parts[2:])
+
+
+def test_workers_have_no_path_in_common() -> None:
+    """Each but the first has a folder of its own, which no value of an event can name."""
+    for template in ("/x/{tag}.ndjson.gz", "{tag}", "x/{tag}/{n}"):
+        first, second, third = (of_worker(template, suffix) for suffix in ("", "worker-1", "worker-2"))
+        assert first == template
+        evil: list[dict[str, Any]] = [{"n": "worker-1/f"}, {"n": "worker-1"}, {"n": ""}, {}]
+        found = [set(made(each, evil, tag=tag)) for each in (first, second, third) for tag in ("worker-1/a", "a")]
+        assert not (found[0] | found[1]) & (found[2] | found[3] | found[4] | found[5])
+        assert not (found[2] | found[3]) & (found[4] | found[5])

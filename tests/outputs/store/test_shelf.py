@@ -77,3 +77,21 @@ def test_sweep_leaves_the_days_that_are_open_usable(tmp_path: Path) -> None:
     store.add(chunk(2, ["late"]))
     store.close()
     assert messages(tmp_path) == ["late"]
+
+
+def test_bounds_hold_for_all_workers_together(tmp_path: Path) -> None:
+    """The oldest parts of all go, whoever wrote them; each worker drops its own."""
+    clock = Clock()
+    sizes = []
+    for index, worker in enumerate(("", "worker-1")):
+        written = Shelf(tmp_path, clock, HEAP, 40 * parts.DAY, 2**40, worker)
+        for day in (10, 20):
+            written.add(chunk(index, [f"{worker}{day}"], f"2026-11-{day}"))
+        written.close()
+        sizes += [place.size() for place in parts.places(tmp_path / worker)]
+    assert sorted(messages(tmp_path)) == ["10", "20", "worker-110", "worker-120"]
+    half = sum(sizes) // 2 + max(sizes) // 2
+    for worker, left in (("", 3), ("worker-1", 2)):
+        Shelf(tmp_path, clock, HEAP, 40 * parts.DAY, half, worker).close()
+        assert len(parts.all_places(tmp_path)) == left
+    assert [place.day for place in parts.all_places(tmp_path)] == ["2026-11-20", "2026-11-20"]
