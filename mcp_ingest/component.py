@@ -135,6 +135,17 @@ class Input(Component):
         On cancellation stop taking in at once, wait for the emits under way, acknowledge them, and leave.
         """
 
+    def place_of(self, prefix: bytes, position: int) -> str | None:
+        """Where the event with this id (15 bytes, a position) came from, in words; None: not from here, or unknown."""
+        return None
+
+    def prefix_of(self, name: str, tag: str | None, peer: str | None) -> bytes | None:
+        """How the ids (15 bytes) of the events begin that came under this name, such as a forward chunk's id.
+
+        None: nothing here comes under a name. ValueError: tag or the sender's address is needed to tell.
+        """
+        return None
+
 
 class Stage(Component):
     """Changes a batch in one synchronous pass, without I/O.

@@ -17,6 +17,7 @@ from mcp_ingest.context import Budget, Clock, SystemClock
 from mcp_ingest.engine import status
 from mcp_ingest.engine.graph import Graph, Surroundings
 from mcp_ingest.engine.log import files_written_to
+from mcp_ingest.engine.why import Known, why
 from mcp_ingest.errors import IngestError
 from mcp_ingest.metrics import Metrics
 from mcp_ingest.spool import Spool
@@ -101,6 +102,15 @@ class Daemon:
             await asyncio.sleep(_SAMPLE_SECONDS)
 
     # --- what it says of itself ---
+
+    async def why(self, text: str, tag: str | None, peer: str | None) -> Known:
+        """What became of an event that is still known; what waits, waits for its output's reason if not for its own."""
+        inputs = {name: running.input for name, running in self.graph.inputs.items()}
+        known = await why(text, self.spool, inputs, tag, peer)
+        deliveries = self.graph.deliveries
+        for owed in [owed for event in known.held for owed in event.owed if owed.output in deliveries]:
+            owed.why = owed.why or deliveries[owed.output].why
+        return known
 
     def delivering(self) -> list[str]:
         """The outputs, once the spool is open."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from mcp_ingest.errors import DecodeError, SpoolError
 from mcp_ingest.spool import schema
@@ -15,6 +16,8 @@ from mcp_ingest.spool.rows import SELECT_LETTER, pending_of
 from mcp_ingest.spool.transaction import Damage
 from mcp_ingest.spool.truth import Truth, known_outputs, load
 
+Value = TypeVar("Value")
+
 
 class Reader:
     """Reads by one connection, in the thread that owns it."""
@@ -22,6 +25,11 @@ class Reader:
     def __init__(self, connection: sqlite3.Connection, uuids: Collection[bytes]) -> None:
         self._connection = connection
         self._uuids = uuids
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection, for questions that have a module of their own."""
+        return self._connection
 
     def fresh(self, output: int, after: int, max_bytes: int) -> tuple[list[Chunk], list[Damage]]:
         """The chunks behind `after` that name the output, one at least and up to so many bytes of lines."""
@@ -148,3 +156,11 @@ class SpoolReader:
     def letter(self, number: int) -> DeadLetter | None:
         """One dead letter."""
         return self._reader.letter(number)
+
+    def look(self, question: Callable[[Reader], Value]) -> Value:
+        """The answer to a question to the database."""
+        return question(self._reader)
+
+    def seen(self, digests: Collection[bytes]) -> set[bytes]:
+        """Those of these digests whose forward chunks were committed."""
+        return self._truth.seen.among(digests)

@@ -330,6 +330,10 @@ class Spool:
         """One dead letter."""
         return await self._call(lambda: self._open_reader.letter(number))
 
+    async def look(self, question: Callable[[Reader], Value]) -> Value:
+        """The answer to a question to the database, asked in its thread: commits wait meanwhile."""
+        return await self._call(lambda: question(self._open_reader))
+
     @property
     def _open_reader(self) -> Reader:
         if self._reader is None:

@@ -50,6 +50,7 @@ def _application(daemon: Daemon, settings: HttpSettings) -> web.Application:
             web.get("/-/healthy", pages.healthy),
             web.get("/-/ready", pages.ready),
             web.get("/status", pages.status),
+            web.get("/api/why", pages.why),
             web.get("/api/dead-letters", pages.letters),
             web.get("/api/dead-letters/{number:\\d{1,18}}", pages.letter),
         ]
@@ -94,6 +95,13 @@ class _Pages:
 
     async def status(self, request: web.Request) -> web.Response:
         return _json(self._daemon.status())
+
+    async def why(self, request: web.Request) -> web.Response:
+        asked = request.query
+        if not asked.get("id"):
+            return _json({"error": "id is missing: an _id, a trace_id or the id of a forward chunk"}, 400)
+        known = await self._daemon.why(asked["id"], asked.get("tag"), asked.get("peer"))
+        return _json(known.as_json())
 
     async def letters(self, request: web.Request) -> web.Response:
         try:

@@ -25,6 +25,7 @@ Metrics: `mcp_ingest_connections`, `mcp_ingest_protocol_errors_total`, `mcp_inge
 from __future__ import annotations
 
 import asyncio
+import base64
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -32,6 +33,8 @@ from msgspec import Meta
 
 from mcp_ingest.component import ByteSize, Duration, Emit, Example, Input, Settings
 from mcp_ingest.errors import IngestError, refusal
+from mcp_ingest.event import hashed_prefix
+from mcp_ingest.inputs.forward.batches import name_parts
 from mcp_ingest.inputs.forward.connection import Connection, Shared
 
 
@@ -96,6 +99,10 @@ class Forward(Input):
         finally:
             if heartbeats:
                 heartbeats.close()
+
+    def prefix_of(self, name: str, tag: str | None, peer: str | None) -> bytes | None:
+        """See `Input.prefix_of`: the name is a chunk id."""
+        return base64.urlsafe_b64decode(hashed_prefix(*name_parts(name.encode(), tag, peer)))
 
     async def _bind(self, shared: Shared) -> asyncio.Server:
         host, port, loop = self.config.host, self.config.port, asyncio.get_running_loop()
