@@ -12,11 +12,14 @@ import logging
 from typing import Any
 
 from mcp_ingest import __version__
+from mcp_ingest.config.load import load
 from mcp_ingest.config.model import Configuration
 from mcp_ingest.context import Budget, Clock, SystemClock
 from mcp_ingest.engine import status
 from mcp_ingest.engine.graph import Graph, Surroundings
 from mcp_ingest.engine.log import files_written_to
+from mcp_ingest.engine.reload import Reloader
+from mcp_ingest.engine.watch import watch
 from mcp_ingest.engine.why import Known, why
 from mcp_ingest.errors import IngestError
 from mcp_ingest.metrics import Metrics
@@ -46,6 +49,7 @@ class Daemon:
         self.spool = Spool(config.spool, {o.name: o.type for o in config.outputs.values()}, self.clock, logger, metrics)
         around = Surroundings(self.clock, metrics, logger, Budget(budget), files_written_to(logger))
         self.graph = Graph(config, self.spool, around, self._fail)
+        self.reloader = Reloader(self.graph, lambda: load(self.config.given), self._apply)
 
     @property
     def config(self) -> Configuration:
@@ -64,10 +68,13 @@ class Daemon:
             self.graph.build()
             async with asyncio.TaskGroup() as group:
                 self.graph.start(group)
-                sampler = group.create_task(self._sample())
+                group.create_task(self.reloader.run())
+                others = [group.create_task(each) for each in (self._sample(), watch(self.graph, self.reloader.ask))]
                 await self._stop.wait()
+                await self.reloader.stop()
                 await self.graph.finish()
-                sampler.cancel()
+                for task in others:
+                    task.cancel()
         finally:
             await self.graph.close()
             await self.spool.close()
@@ -81,6 +88,10 @@ class Daemon:
     def _fail(self, error: IngestError) -> None:
         self._fatal = error
         self.stop()
+
+    def _apply(self, config: Configuration) -> None:
+        """Take what is neither the graph's nor the spool's of a new configuration."""
+        self.log.setLevel(config.log.level.upper())
 
     def ready(self) -> str | None:
         """None when every input listens and the spool takes events, else a sentence that says what is missing."""
@@ -127,6 +138,7 @@ class Daemon:
         return {
             "version": __version__,
             "configuration": self.config.path,
+            "reload_failed": self.reloader.why,
             "uptime_seconds": now - self._began,
             "ready": self.ready(),
             "inputs": {

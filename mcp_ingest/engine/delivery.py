@@ -100,20 +100,23 @@ class Delivery:
         self._has_slot = asyncio.Event()  # else as many requests are under way as may be
         self._recording = asyncio.Lock()
         self._unrecorded = False  # the disk takes no settlement
+        self._delivers = self._finishing = False
 
     # --- the loop ---
 
     async def run(self) -> None:
-        """Make the output ready, then deliver until cancelled; requests under way are cancelled with it.
+        """Make the output ready, then deliver until `finish`; cancelled, requests under way are cancelled with it.
 
         Whatever is wrong here delays this output and nothing else: after a fault everything begins anew from what
         is committed, as after a restart.
         """
         await self._start()
+        self._delivers = True
         for attempt in itertools.count(1):
             try:
                 await self._begin()
                 await self._deliver()
+                return
             except Exception as error:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():  # a group's errors come before the cancellation it met
@@ -123,6 +126,16 @@ class Delivery:
                 self._metrics.gauge(OUTPUT_UP, output=self.name).set(0)
                 self._is("waiting", why)
             await asyncio.sleep(pause(attempt))
+
+    def finish(self) -> bool:
+        """Send nothing more: `run` returns when what is under way is answered and recorded, event by event.
+
+        Whoever delivers for this output next goes on with exactly what is not settled. False where nothing was begun:
+        then there is nothing to wait for.
+        """
+        self._finishing = True
+        self._wake.set()
+        return self._delivers
 
     async def _begin(self) -> None:
         """Forget what is in memory; take up what is committed."""
@@ -142,14 +155,20 @@ class Delivery:
         async with asyncio.TaskGroup() as requests:
             news = requests.create_task(self._follow())
             try:
-                while True:
-                    works = await self._next()
+                while works := await self._next():
                     self._in_flight += 1
                     if not self._may_send():
                         self._has_slot.clear()
                     requests.create_task(self._send(works))
             finally:
                 news.cancel()
+        await self._lay_down()
+
+    async def _lay_down(self) -> None:
+        """What is in hand becomes pending rows, so that what was answered of its chunks is not sent again."""
+        for work in [*itertools.chain(*self._again_whole), *self._ready, *(work for _, _, work in self._delayed)]:
+            self._account.postponed(work, work.indices, "the configuration changed", resting=True)
+        await self._record()
 
     async def _start(self) -> None:
         for attempt in itertools.count(1):
@@ -178,8 +197,8 @@ class Delivery:
             await self._has_slot.wait()
 
     async def _next(self) -> list[Work]:
-        """The next request's works, as soon as there is one to send and it may be sent."""
-        while True:
+        """The next request's works, as soon as there is one to send and it may be sent; none once it is to finish."""
+        while not self._finishing:
             self._wake.clear()
             now = self._clock.monotonic()
             if self._may_send() and now >= self._resume:
@@ -193,6 +212,7 @@ class Delivery:
                 self._ready.extendleft(reversed(works))
                 await self._record()  # what was parked without a request
             await self._sleep(now)
+        return []
 
     def _is_worth_it(self, works: list[Work], now: float) -> bool:
         """Whether to send these now; what is small waits for the answer to a request under way, and so grows.

@@ -8,9 +8,10 @@ is answered with that result and counted as deduplicated; the other chunks of it
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
 
 from mcp_ingest.component import Emit
@@ -49,7 +50,7 @@ class Ingest:
         self._commits: set[asyncio.Future[list[int]]] = set()
         self._chunks: dict[tuple[bytes, int], asyncio.Future[None]] = {}
         self._wake = asyncio.Event()
-        self._draining = False
+        self._draining = self._paused = False
         self._leaving = asyncio.Event()
 
     def emit_for(self, name: str) -> Emit:
@@ -68,8 +69,27 @@ class Ingest:
                     return
                 self._wake.clear()
                 await self._wake.wait()
-            if await self._room():
+            if await self._room() and not self._paused:
                 self._turn()
+
+    @contextlib.asynccontextmanager
+    async def between_turns(self) -> AsyncIterator[None]:
+        """No turn is made and no commit is under way for the length of the block; what is emitted waits."""
+        self._paused = True
+        try:
+            while self._commits:
+                await asyncio.wait(self._commits)
+            yield
+        finally:
+            self._paused = False
+            self._wake.set()
+
+    def refuse(self, inputs: Collection[str], why: str) -> None:
+        """Answer what still waits of these inputs with an error: nothing of it was taken."""
+        refused = [waiting for waiting in self._waiting if waiting.input in inputs]
+        self._waiting = deque(waiting for waiting in self._waiting if waiting.input not in inputs)
+        self._events -= sum(len(waiting.batch) for waiting in refused)
+        _answer(refused, SpoolError(why))
 
     def wait_no_more(self) -> None:
         """From now on a full spool refuses instead of blocking: the daemon wants to stop."""
@@ -139,7 +159,7 @@ class Ingest:
         return False
 
     def _due(self) -> bool:
-        if not self._waiting:
+        if not self._waiting or self._paused:
             return False
         return not self._commits or (self._events >= TURN_EVENTS and len(self._commits) < COMMITS)
 

@@ -47,6 +47,11 @@ class IntakeMaker:
         self._clock = clock
         self._by_tag: dict[str, Pipeline | None] = {}
 
+    def use(self, routes: Sequence[Route], outputs: Mapping[str, Output]) -> None:
+        """Decide by these from now on: between two turns."""
+        self._routes, self._outputs = routes, outputs
+        self._by_tag.clear()
+
     def taken_before(self, chunks: Sequence[ChunkSlice]) -> set[int]:
         """The places of those forward chunks, or slices of them, that are committed already or stand here twice."""
         digests = [chunk.digest for chunk in chunks]

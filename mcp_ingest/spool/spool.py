@@ -81,6 +81,7 @@ class Spool:
         self._full = False
         self._worker: Worker | None = None
         self._reader: Reader | None = None
+        self._writer: Writer | None = None  # the thread's
         self._uuid = b""
 
     # --- life ----------------------------------------------------------------------------------------------
@@ -121,7 +122,8 @@ class Spool:
         sync_directory(self.directory)
         if not self._ballast.take():
             self._logger.warning("there is no room for the spool's ballast in %s", self.directory)
-        worker.begin(Writer(connection, self._uuid, truth, self._clock.time_ns), self._ballast, self.directory)
+        self._writer = Writer(connection, self._uuid, truth, self._clock.time_ns)
+        worker.begin(self._writer, self._ballast, self.directory)
 
     def _database(self) -> tuple[sqlite3.Connection, Truth]:
         """The database with what it holds; a damaged one is set aside, on a full disk the ballast goes."""
@@ -266,6 +268,36 @@ class Spool:
         """What is owed to outputs that the configuration no longer has, by `name (type)`."""
         return self._truth.removed()
 
+    # --- another configuration -----------------------------------------------------------------------------
+
+    async def register(self, outputs: Mapping[str, str]) -> dict[str, int]:
+        """The numbers of these outputs (name to type) in the database, in which each has its place from now on.
+
+        SpoolError when the disk takes no new one.
+        """
+        writer = self._open_writer
+        ids, new = await self._call(lambda: writer.register(outputs))
+        self._truth.outputs.update({state.id: state for state in new})
+        return ids
+
+    async def take(self, settings: SpoolSettings, ids: dict[str, int]) -> None:
+        """These are the configuration's outputs from now on, by what `register` gave, and `settings` its own.
+
+        No commit may be under way, and nobody deliver for an output of which another has the name. What is new begins
+        with the next commit.
+        """
+        writer, truth = self._open_writer, self._truth
+        states = [truth.outputs[number] for number in ids.values() if number not in truth.ids.values()]
+        marks = {state.id: truth.last for state in states if not state.events}
+        await self._call(lambda: writer.take(ids, marks))
+        for number, mark in marks.items():
+            truth.outputs[number].mark = mark
+        if ids != self._truth.ids:
+            self._cache = RecentChunks(self._truth.last)  # it knows outputs by their names alone
+        self._truth.ids = ids
+        self._settings = settings
+        self._signal()
+
     # --- waiting -------------------------------------------------------------------------------------------
 
     def has_room(self) -> bool:
@@ -333,6 +365,12 @@ class Spool:
     async def look(self, question: Callable[[Reader], Value]) -> Value:
         """The answer to a question to the database, asked in its thread: commits wait meanwhile."""
         return await self._call(lambda: question(self._open_reader))
+
+    @property
+    def _open_writer(self) -> Writer:
+        if self._writer is None:
+            raise SpoolError("the spool is not open")
+        return self._writer
 
     @property
     def _open_reader(self) -> Reader:

@@ -6,7 +6,7 @@ Everything here runs in the spool's thread. Nothing outside the transaction chan
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mcp_ingest.codecs.columns import Coded
@@ -15,7 +15,16 @@ from mcp_ingest.spool.chunk import Stamp, encode, stamped
 from mcp_ingest.spool.model import Chunk, Intake, OutputKey, Pending, Settlement
 from mcp_ingest.spool.rows import ADD_TO_LEDGER, INSERT_LETTER, bitmap, ledger_rows, letter_row
 from mcp_ingest.spool.seen import BLOCK, BLOCKS, DIGEST_BYTES, KEEP_NS, split
-from mcp_ingest.spool.truth import Changes, Truth, oldest_chunk, oldest_owed, used_bytes
+from mcp_ingest.spool.truth import (
+    Changes,
+    OutputState,
+    Truth,
+    last_number,
+    oldest_chunk,
+    oldest_owed,
+    register,
+    used_bytes,
+)
 
 
 @dataclass(slots=True)
@@ -61,6 +70,23 @@ class Writer:
         self._time_ns = time_ns
         self._loose = self._count_loose()
         self.written = 0  # bytes of chunks and letters since the last checkpoint, about
+
+    def register(self, outputs: Mapping[str, str]) -> tuple[dict[str, int], list[OutputState]]:
+        """The ids of these outputs (name to type), and the states of those that were not there before."""
+        ids = register(self.connection, outputs)
+        new = []
+        for name, number in ids.items():
+            if number not in self._names:
+                state = OutputState(number, name, outputs[name], last_number(self.connection))
+                self._names[number], self._marks[number], self._last[number] = name, state.mark, 0
+                self._oldest[number] = None
+                new.append(state)
+        return ids, new
+
+    def take(self, ids: Mapping[str, int], marks: Mapping[int, int]) -> None:
+        """Names mean these outputs from now on; those of `marks`, which owe nothing, begin behind these chunks."""
+        self._ids.update(ids)
+        self._marks.update(marks)
 
     def prepare(self, intake: Intake) -> Prepared:
         """Number and encode the chunks; ValueError and the like when one cannot be encoded."""

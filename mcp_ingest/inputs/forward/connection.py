@@ -49,6 +49,12 @@ class Shared:
     names: dict[str, str] = field(default_factory=dict)
     buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(_READ_BYTES)))  # of the read going on
 
+    def change(self, settings: Any) -> None:
+        """Go on with these settings, frames that come from now on."""
+        self.settings = settings
+        for connection in self.connections:
+            connection.change(settings)
+
     async def finish(self) -> None:
         """Read nothing more, let what is under way become durable, acknowledge it, and close."""
         async with asyncio.TaskGroup() as farewells:
@@ -173,6 +179,11 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """See asyncio."""
         self._release("acks")
+
+    def change(self, settings: Any) -> None:
+        """Other settings for what comes from now on."""
+        self._decoder.max_frame_bytes = settings.max_frame_bytes
+        self._batches.change(settings)
 
     # --- frames to work ------------------------------------------------------------------------------------
 
