@@ -45,6 +45,10 @@ class SpoolFullError(SpoolError):
     """The spool (or its disk) is full and the policy does not let the caller wait."""
 
 
+class LetterGoneError(SpoolError):
+    """A dead letter that was to be replayed is no longer there: replayed by another, dropped, or expired meanwhile."""
+
+
 class OutputError(IngestError):
     """An output cannot be made ready; the sentence says why, delivery tries again."""
 

@@ -71,6 +71,13 @@ def _made(positions: Sequence[int]) -> list[str]:
     return [text[start : start + 8] for start in range(0, len(text), 8)]
 
 
+def id_parts(event_id: str) -> tuple[str, int]:
+    """Prefix and position of an `_id`; ValueError if it is none."""
+    if len(event_id) != 28:
+        raise ValueError(f"an id has 28 characters, not {len(event_id)}")
+    return event_id[:20], int.from_bytes(base64.urlsafe_b64decode(event_id[20:].encode("ascii")), "big")
+
+
 def id_prefix(raw: bytes) -> str:
     """The first 20 characters of an `_id`, from the 15 bytes that name its source."""
     if len(raw) != PREFIX_BYTES:

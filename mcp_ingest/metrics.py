@@ -50,7 +50,22 @@ OUTPUT_EVENTS = Metric(
     ("output", "term", "reason"),
     collected=True,
 )
-DEAD_LETTERS = Metric("mcp_ingest_dead_letters", "gauge", "Dead letters that are kept.", (), collected=True)
+DEAD_LETTER_EVENTS = Metric(
+    "mcp_ingest_dead_letter_events",
+    "counter",
+    "Dead letters by what became of them (dead_lettered, replayed, expired, deleted, lost), and why they died.",
+    ("term", "reason"),
+    collected=True,
+)
+DEAD_LETTERS = Metric(
+    "mcp_ingest_dead_letters", "gauge", "Dead letters that are kept, by why they died.", ("reason",), collected=True
+)
+DEAD_LETTER_BYTES = Metric(
+    "mcp_ingest_dead_letter_bytes", "gauge", "Bytes of the dead letters that are kept.", (), collected=True
+)
+DEAD_LETTER_OLDEST = Metric(
+    "mcp_ingest_dead_letter_oldest_age_seconds", "gauge", "Age of the oldest dead letter.", (), collected=True
+)
 OUTPUT_HELD = Metric(
     "mcp_ingest_output_held_events",
     "gauge",
@@ -97,6 +112,24 @@ INGEST_SECONDS = Metric(
 RETRIES = Metric("mcp_ingest_retries", "counter", "Events or requests sent again, by why.", ("output", "reason"))
 OUTPUT_UP = Metric(
     "mcp_ingest_output_up", "gauge", "1 while the output's last request was answered, else 0.", ("output",)
+)
+OUTPUT_CONCURRENCY = Metric(
+    "mcp_ingest_output_concurrency",
+    "gauge",
+    "Requests that may be in flight to an output now: its `concurrency`, less while its peer is busy.",
+    ("output",),
+)
+OUTPUT_PARKED = Metric(
+    "mcp_ingest_output_parked_destinations",
+    "gauge",
+    "Destinations of an output (indices) that take nothing now: blocked, closed, forbidden or missing.",
+    ("output",),
+)
+DELIVERY_STALLS = Metric(
+    "mcp_ingest_delivery_stalls",
+    "counter",
+    "Deliveries that made no progress without a reason, and were begun anew.",
+    ("output",),
 )
 REDACTIONS = Metric("mcp_ingest_redactions", "counter", "Values masked, by rule.", ("stage", "rule"))
 TAIL_FILES = Metric("mcp_ingest_tail_files", "gauge", "Files that are followed.", ("input",))

@@ -14,14 +14,18 @@ from typing import Any
 from mcp_ingest import __version__
 from mcp_ingest.config.load import load
 from mcp_ingest.config.model import Configuration
+from mcp_ingest.config.tags import compile_patterns
 from mcp_ingest.context import Budget, Clock, SystemClock
 from mcp_ingest.engine import status
 from mcp_ingest.engine.graph import Graph, Surroundings
 from mcp_ingest.engine.log import files_written_to
+from mcp_ingest.engine.pipeline import Pipeline, build_pipeline
+from mcp_ingest.engine.preview import Previews
 from mcp_ingest.engine.reload import Reloader
+from mcp_ingest.engine.replay import Replay
 from mcp_ingest.engine.watch import watch
 from mcp_ingest.engine.why import Known, why
-from mcp_ingest.errors import IngestError
+from mcp_ingest.errors import IngestError, SpoolError
 from mcp_ingest.metrics import Metrics
 from mcp_ingest.spool import Spool
 
@@ -110,7 +114,34 @@ class Daemon:
             totals = status.received(ledger)
             totals.update({f"output {name}": count for name, count in status.delivered(ledger).items()})
             self._rates.sample(self.clock.monotonic(), totals)
+            try:
+                await self.spool.dead_letters.expire(self.spool.usage().letters)
+            except SpoolError as error:
+                self.log.error("dead letters that are too old could not be let go: %s", error)
             await asyncio.sleep(_SAMPLE_SECONDS)
+
+    # --- dead letters ---
+
+    @property
+    def replay(self) -> Replay:
+        """The replays of its spool; SpoolError before that is open."""
+        if self.graph.replay is None:
+            raise SpoolError("the spool is not open")
+        return self.graph.replay
+
+    def previews(self) -> Previews:
+        """What replays would do; each pipeline is built anew, once, with metrics of its own."""
+        built: dict[str, Pipeline] = {}
+
+        def pipeline_of(tag: str) -> Pipeline | None:
+            for name, config in self.config.pipelines.items():
+                if compile_patterns(config.match)(tag):
+                    if name not in built:
+                        built[name] = build_pipeline(config, self.graph.context(name, Metrics()))
+                    return built[name]
+            return None
+
+        return Previews(self.replay, self.graph.outputs, pipeline_of)
 
     # --- what it says of itself ---
 
@@ -154,6 +185,7 @@ class Daemon:
                     "type": self.config.outputs[name].type,
                     "state": delivery.state,
                     "why": delivery.why or None,
+                    "parked": delivery.parked(),
                     "held": held[name].events,
                     "oldest_age_seconds": status.age(held[name].oldest, wall),
                     "delivered": delivered[name],

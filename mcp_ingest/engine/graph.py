@@ -22,6 +22,7 @@ from mcp_ingest.engine.delivery import Delivery
 from mcp_ingest.engine.ingest import Ingest
 from mcp_ingest.engine.intake import IntakeMaker
 from mcp_ingest.engine.parts import Parts, build_parts
+from mcp_ingest.engine.replay import Replay
 from mcp_ingest.engine.running import RunningInput
 from mcp_ingest.errors import IngestError
 from mcp_ingest.event import describe
@@ -66,6 +67,7 @@ class Graph:
         self.inputs: dict[str, RunningInput] = {}
         self.outputs: dict[str, Output] = {}
         self.deliveries: dict[str, Delivery] = {}
+        self.replay: Replay | None = None  # once it is built
         self._masks: dict[str, letters.Mask] = {}  # the rules of each pipeline, by its name
         self.fail = failed
         self._pump: asyncio.Task[None] | None = None
@@ -77,9 +79,10 @@ class Graph:
     def build(self) -> None:
         """Make all parts; nothing runs yet. IngestError where one cannot be built."""
         clock, log, metrics = self.around.clock, self.around.log, self.around.metrics
-        parts = build_parts(self.config, metrics, self._context)
+        parts = build_parts(self.config, metrics, self.context)
         parts.metrics.publish()
         self._maker = IntakeMaker([], {}, self.spool, clock)
+        self.replay = Replay(self.spool, self._maker, self.outputs, log)
         self.ingest = Ingest(self._maker, self.spool, metrics, log)
         self.take(parts, {name: self.input(each, self.heard) for name, each in self.config.inputs.items()})
 
@@ -119,7 +122,7 @@ class Graph:
 
     def build_anew(self, config: Configuration) -> Parts:
         """The parts of another configuration, with those that are unchanged; IngestError where one cannot be built."""
-        return build_parts(config, self.around.metrics, self._context, self._parts)
+        return build_parts(config, self.around.metrics, self.context, self._parts)
 
     def publish(self) -> None:
         """What its stages declare, and nothing else, is on /metrics."""
@@ -127,7 +130,7 @@ class Graph:
 
     def input(self, config: ComponentConfig, heard: Callable[[], None]) -> RunningInput:
         """An input of these settings; IngestError where it cannot be built."""
-        return RunningInput(config, self._context(config.name), heard)
+        return RunningInput(config, self.context(config.name), heard)
 
     def take(self, parts: Parts, inputs: Mapping[str, RunningInput]) -> None:
         """These are the parts from now on; a delivery is made for each output that is not there yet.
@@ -155,9 +158,10 @@ class Graph:
             self._masks.clear()
         self._masks.update(masks)
 
-    def _context(self, name: str) -> Context:
+    def context(self, name: str, metrics: Metrics | None = None) -> Context:
+        """What the part of this name is handed; `metrics` are its own where it is only tried."""
         around, positions = self.around, self.spool.positions
-        clock, log, metrics = around.clock, around.log, around.metrics
+        clock, log, metrics = around.clock, around.log, metrics or around.metrics
         return Context(name, clock, log, metrics, positions, around.budget, own_files=around.own_files)
 
     # --- inputs at work ------------------------------------------------------------------------------------

@@ -1,24 +1,17 @@
-"""How values of the model stand in rows, both ways: ledger, pending bitmaps, dead letters."""
+"""How values of the model stand in rows, both ways: ledger, pending bitmaps."""
 
 from __future__ import annotations
 
 import sqlite3
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields
-from operator import attrgetter
 
 from mcp_ingest.event import Term
-from mcp_ingest.spool.model import DeadLetter, InputKey, Ledger, LetterKey, OutputKey, Pending
+from mcp_ingest.spool.model import InputKey, Ledger, LetterKey, OutputKey, Pending
 
 LedgerRow = tuple[str, str, str, str, str, int]
 
-_LETTER_COLUMNS = [field.name for field in fields(DeadLetter) if field.name != "number"]
-letter_row = attrgetter(*_LETTER_COLUMNS)  # what `INSERT_LETTER` takes
-INSERT_LETTER = (
-    f"INSERT INTO dead_letters ({', '.join(_LETTER_COLUMNS)}) VALUES ({', '.join('?' * len(_LETTER_COLUMNS))})"  # noqa: S608  names of a dataclass
-)
-SELECT_LETTER = f"SELECT {', '.join(_LETTER_COLUMNS)}, number FROM dead_letters"  # noqa: S608  as above
 ADD_TO_LEDGER = """
 INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET count = count + excluded.count
@@ -66,13 +59,25 @@ def indices_of(bits: bytes) -> list[int]:
     return [place * 8 + bit for place, byte in enumerate(bits) if byte for bit in range(8) if byte >> bit & 1]
 
 
-def pending_of(connection: sqlite3.Connection, name: str, output: int) -> list[Pending]:
-    """The pending rows of an output, oldest chunk first."""
+def pending_of(connection: sqlite3.Connection, name: str, output: int, chunk: int | None) -> list[Pending]:
+    """The pending rows of an output, oldest chunk first; of one chunk if so asked."""
     rows = connection.execute(
-        "SELECT chunk, destination, bitmap, attempt, why FROM pending WHERE output = ? ORDER BY chunk, destination",
-        (output,),
+        "SELECT chunk, destination, bitmap, attempt, why FROM pending"
+        " WHERE output = :output AND chunk BETWEEN coalesce(:chunk, 0) AND coalesce(:chunk, 9223372036854775807)"
+        " ORDER BY chunk, destination",
+        {"output": output, "chunk": chunk},
     )
     return [
-        Pending(name, chunk, destination, indices_of(bits), attempt, why)
-        for chunk, destination, bits, attempt, why in rows
+        Pending(name, number, destination, indices_of(bits), attempt, why)
+        for number, destination, bits, attempt, why in rows
     ]
+
+
+def resting_of(connection: sqlite3.Connection, output: int) -> dict[str, array[int]]:
+    """The chunks of an output's pending rows by destination, oldest first: 8 bytes each."""
+    found: dict[str, array[int]] = {}
+    for number, destination in connection.execute(
+        "SELECT chunk, destination FROM pending WHERE output = ? ORDER BY chunk", (output,)
+    ):
+        found.setdefault(destination, array("Q")).append(number)
+    return found

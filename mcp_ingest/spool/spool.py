@@ -25,6 +25,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+from array import array
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,6 +36,9 @@ from mcp_ingest.metrics import COMMIT_SECONDS, COMMITS, Metrics
 from mcp_ingest.spool import schema
 from mcp_ingest.spool.cache import RecentChunks
 from mcp_ingest.spool.files import Ballast, Lock, make_directory, set_aside, sync_directory
+from mcp_ingest.spool.letter_reader import LetterReader
+from mcp_ingest.spool.letter_store import LetterStore
+from mcp_ingest.spool.letters import LetterBounds
 from mcp_ingest.spool.model import (
     Chunk,
     DeadLetter,
@@ -42,6 +46,7 @@ from mcp_ingest.spool.model import (
     Intake,
     Ledger,
     Pending,
+    Removal,
     Settlement,
     SpoolSettings,
     Usage,
@@ -82,7 +87,10 @@ class Spool:
         self._worker: Worker | None = None
         self._reader: Reader | None = None
         self._writer: Writer | None = None  # the thread's
+        self._letter_reader: LetterReader | None = None
         self._uuid = b""
+        bounds = LetterBounds.of(settings)
+        self.dead_letters = LetterStore(self._call, self._put, lambda: self._open_letter_reader, bounds, clock, logger)
 
     # --- life ----------------------------------------------------------------------------------------------
 
@@ -119,10 +127,11 @@ class Spool:
         self._truth, self._uuid = truth, uuids[-1]
         self._cache = RecentChunks(truth.last)
         self._reader = Reader(connection, frozenset(uuids))
+        self._letter_reader = LetterReader(connection)
         sync_directory(self.directory)
         if not self._ballast.take():
             self._logger.warning("there is no room for the spool's ballast in %s", self.directory)
-        self._writer = Writer(connection, self._uuid, truth, self._clock.time_ns)
+        self._writer = Writer(connection, self._uuid, truth, self._clock.time_ns, self.dead_letters.bounds)
         worker.begin(self._writer, self._ballast, self.directory)
 
     def _database(self) -> tuple[sqlite3.Connection, Truth]:
@@ -184,7 +193,7 @@ class Spool:
         """Record what became of a request; chunks that nobody owes any more go in the same transaction."""
         await self._put(settlement)
 
-    def _put(self, work: Intake | Settlement | Damage | Callable[[], Any]) -> asyncio.Future[Any]:
+    def _put(self, work: Intake | Settlement | Damage | Removal | Callable[[], Any]) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if self._worker is None:
             future.set_exception(SpoolError("the spool is closed"))
@@ -204,6 +213,8 @@ class Spool:
             self._cache.drop(changes.gone)
             self._seconds.observe(changes.seconds)
             self._commits.inc()
+            if changes.expired:
+                self.dead_letters.expired(changes.expired)
         for future, value, error in results:
             if future.done():  # cancelled meanwhile
                 continue
@@ -260,6 +271,11 @@ class Spool:
         state = self._truth.output(output)
         return Held(state.events, state.oldest)
 
+    def output_type(self, output: str) -> str | None:
+        """The type of an output of the configuration; None for a name that it does not have."""
+        number = self._truth.ids.get(output)
+        return None if number is None else self._truth.outputs[number].type
+
     def usage(self) -> Usage:
         """How full the spool is."""
         return self._truth.usage(self._settings.max_bytes)
@@ -289,7 +305,8 @@ class Spool:
         writer, truth = self._open_writer, self._truth
         states = [truth.outputs[number] for number in ids.values() if number not in truth.ids.values()]
         marks = {state.id: truth.last for state in states if not state.events}
-        await self._call(lambda: writer.take(ids, marks))
+        bounds = self.dead_letters.bounds = LetterBounds.of(settings)
+        await self._call(lambda: writer.take(ids, marks, bounds))
         for number, mark in marks.items():
             truth.outputs[number].mark = mark
         if ids != self._truth.ids:
@@ -347,20 +364,23 @@ class Spool:
         self._logger.error("%s; it is set aside and counted as lost", damage.why)
         await self._put(damage)
 
-    async def pending(self, output: str) -> list[Pending]:
-        """What the output owes of chunks that its mark has passed, oldest chunk first."""
+    async def pending(self, output: str, chunk: int | None = None) -> list[Pending]:
+        """What the output owes of chunks that its mark has passed, oldest chunk first; of one chunk if so asked."""
         number = self._truth.ids[output]
-        return await self._call(lambda: self._open_reader.pending(output, number))
+        return await self._call(lambda: self._open_reader.pending(output, number, chunk))
 
-    async def letters(
-        self, limit: int, before: int | None = None, output: str | None = None, pipeline: str | None = None
-    ) -> list[DeadLetter]:
-        """Dead letters, the newest first, numbered below `before`; of one output or pipeline if so asked."""
-        return await self._call(lambda: self._open_reader.letters(limit, before, output, pipeline))
+    async def resting(self, output: str) -> dict[str, array[int]]:
+        """The numbers of the chunks of which the output has pending rows, by destination, oldest first."""
+        number = self._truth.ids[output]
+        return await self._call(lambda: self._open_reader.resting(number))
+
+    async def letters(self, limit: int, before: int | None = None) -> list[DeadLetter]:
+        """The newest dead letters, numbered below `before`; `dead_letters` can do more."""
+        return await self.dead_letters.page(limit, before)
 
     async def letter(self, number: int) -> DeadLetter | None:
         """One dead letter."""
-        return await self._call(lambda: self._open_reader.letter(number))
+        return await self.dead_letters.get(number)
 
     async def look(self, question: Callable[[Reader], Value]) -> Value:
         """The answer to a question to the database, asked in its thread: commits wait meanwhile."""
@@ -377,3 +397,9 @@ class Spool:
         if self._reader is None:
             raise SpoolError("the spool is not open")
         return self._reader
+
+    @property
+    def _open_letter_reader(self) -> LetterReader:
+        if self._letter_reader is None:
+            raise SpoolError("the spool is not open")
+        return self._letter_reader

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from mcp_ingest.codecs.columns import Coded
 from mcp_ingest.event import Term
 from mcp_ingest.spool.chunk import Stamp, encode, stamped
-from mcp_ingest.spool.model import Chunk, Intake, OutputKey, Pending, Settlement
-from mcp_ingest.spool.rows import ADD_TO_LEDGER, INSERT_LETTER, bitmap, ledger_rows, letter_row
+from mcp_ingest.spool.letters import LetterBook, LetterBounds
+from mcp_ingest.spool.model import Chunk, DeadLetter, Intake, KeptLetters, OutputKey, Pending, Removal, Settlement
+from mcp_ingest.spool.rows import ADD_TO_LEDGER, bitmap, ledger_rows
 from mcp_ingest.spool.seen import BLOCK, BLOCKS, DIGEST_BYTES, KEEP_NS, split
 from mcp_ingest.spool.truth import (
     Changes,
@@ -52,23 +53,35 @@ class Damage:
     why: str
 
 
-Work = Prepared | Settlement | Damage
+Work = Prepared | Settlement | Damage | Removal
 
 
 class Writer:
     """The thread's side of the committed state, and the transactions that change it."""
 
-    def __init__(self, connection: sqlite3.Connection, uuid: bytes, truth: Truth, time_ns: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        uuid: bytes,
+        truth: Truth,
+        time_ns: Callable[[], int],
+        bounds: LetterBounds | None = None,
+    ) -> None:
         self.connection = connection
         self._uuid = uuid
         self._ids = dict(truth.ids)
-        self._names = {state.id: state.name for state in truth.outputs.values()}
-        self._marks = {state.id: state.mark for state in truth.outputs.values()}
-        self._last = {state.id: state.last for state in truth.outputs.values()}
-        self._oldest = {state.id: state.oldest for state in truth.outputs.values()}
+        self._names: dict[int, str] = {}
+        self._types: dict[int, str] = {}
+        self._marks: dict[int, int] = {}
+        self._last: dict[int, int] = {}
+        self._oldest: dict[int, int | None] = {}
+        for state in truth.outputs.values():
+            self._know(state)
         self._number = self._committed = truth.last
         self._time_ns = time_ns
         self._loose = self._count_loose()
+        self._letters = truth.letters
+        self._bounds = bounds or LetterBounds()
         self.written = 0  # bytes of chunks and letters since the last checkpoint, about
 
     def register(self, outputs: Mapping[str, str]) -> tuple[dict[str, int], list[OutputState]]:
@@ -78,13 +91,17 @@ class Writer:
         for name, number in ids.items():
             if number not in self._names:
                 state = OutputState(number, name, outputs[name], last_number(self.connection))
-                self._names[number], self._marks[number], self._last[number] = name, state.mark, 0
-                self._oldest[number] = None
+                self._know(state)
                 new.append(state)
         return ids, new
 
-    def take(self, ids: Mapping[str, int], marks: Mapping[int, int]) -> None:
+    def _know(self, state: OutputState) -> None:
+        self._names[state.id], self._types[state.id] = state.name, state.type
+        self._marks[state.id], self._last[state.id], self._oldest[state.id] = state.mark, state.last, state.oldest
+
+    def take(self, ids: Mapping[str, int], marks: Mapping[int, int], bounds: LetterBounds) -> None:
         """Names mean these outputs from now on; those of `marks`, which owe nothing, begin behind these chunks."""
+        self._bounds = bounds
         self._ids.update(ids)
         self._marks.update(marks)
 
@@ -105,7 +122,13 @@ class Writer:
         """Write all of it, durably, or raise and leave nothing of it."""
         execute = self.connection.execute
         transaction = _Transaction(
-            self.connection, Changes(time=self._time_ns()), dict(self._marks), dict(self._last), self._committed
+            self.connection,
+            Changes(time=self._time_ns()),
+            dict(self._marks),
+            dict(self._last),
+            self._committed,
+            self._letters,
+            self._bounds,
         )
         execute("BEGIN IMMEDIATE")
         try:
@@ -114,7 +137,10 @@ class Writer:
                     case Prepared():
                         transaction.collect(place, work)
                     case Settlement():
-                        transaction.settle(self._ids[work.output], work)
+                        output = self._ids[work.output]
+                        transaction.settle(output, work, self._types[output])
+                    case Removal():
+                        transaction.remove(place, work)
                     case Damage():
                         transaction.quarantine(work, self._names)
             loose = self._loose + transaction.flush()
@@ -131,6 +157,7 @@ class Writer:
         self._marks, self._last = transaction.marks, transaction.last
         self._committed = max(self._committed, *self._last.values(), 0)
         self._oldest.update(changes.oldest)
+        self._letters = changes.letters or self._letters
         self.written += transaction.written
         changes.space.used = used_bytes(self.connection)
         return changes
@@ -190,9 +217,14 @@ class _Transaction:
         marks: dict[int, int],
         last: dict[int, int],
         committed: int,
+        kept: KeptLetters,
+        bounds: LetterBounds,
     ) -> None:
         self._connection = connection
         self._committed = committed
+        self._kept = kept
+        self._bounds = bounds
+        self._book: LetterBook | None = None  # made when a letter comes or goes
         self.changes = changes
         self.marks = marks
         self.last = last
@@ -200,7 +232,7 @@ class _Transaction:
         self.written = 0
         self._chunks: list[tuple[int, int, int, int, bytes]] = []
         self._owed: list[tuple[int, int, int]] = []
-        self._letters: list[tuple[object, ...]] = []
+        self._letters: list[DeadLetter] = []
 
     # --- the way in ----------------------------------------------------------------------------------------
 
@@ -220,8 +252,10 @@ class _Transaction:
                 changes.last[output] = self.last[output] = number
         changes.positions.update(intake.positions)
         changes.digests += intake.digests
-        self._letters += map(letter_row, intake.letters)
+        self._letters += intake.letters
         changes.ledger.update(intake.ledger)
+        if intake.replayed:
+            self.letters().remove(intake.replayed, Term.REPLAYED, all_of_them=True)
 
     def flush(self) -> int:
         """Write what was collected; the number of digests among it."""
@@ -236,8 +270,9 @@ class _Transaction:
             many("DELETE FROM positions WHERE key = ?", gone)
             many("INSERT INTO positions VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", kept)
         if self._letters:
-            many(INSERT_LETTER, self._letters)
-            changes.letters += len(self._letters)
+            self.written += self.letters().add(self._letters)
+        if self._book is not None:
+            changes.letters, changes.expired = self._book.close(), self._book.expired
         many(ADD_TO_LEDGER, ledger_rows(changes.ledger))
         if changes.digests:
             self._connection.execute(
@@ -245,12 +280,32 @@ class _Transaction:
             )
         return len(changes.digests)
 
+    # --- dead letters --------------------------------------------------------------------------------------
+
+    def letters(self) -> LetterBook:
+        """What this transaction does to them."""
+        if self._book is None:
+            self._book = LetterBook(self._connection, self._kept, self._bounds, self.changes.ledger, self.changes.time)
+        return self._book
+
+    def remove(self, place: int, removal: Removal) -> None:
+        """Dead letters that leave without a chunk in their place."""
+        if removal.numbers is None:
+            gone = self.letters().expire()
+        elif removal.term is Term.LOST:
+            gone = self.letters().lose(removal.numbers, removal.why)
+        else:
+            gone = self.letters().remove(removal.numbers, removal.term)
+        self.changes.numbers[place] = gone
+
     # --- the way out ---------------------------------------------------------------------------------------
 
-    def settle(self, output: int, settlement: Settlement) -> None:
-        """Move the mark, replace pending rows, delete what nobody owes any more."""
+    def settle(self, output: int, settlement: Settlement, kind: str) -> None:
+        """Move the mark, replace pending rows, delete what nobody owes any more; `kind` is the output's type."""
         self.touched.add(output)
-        self._letters += map(letter_row, settlement.letters)
+        for letter in settlement.letters:
+            letter.output_type = kind
+        self._letters += settlement.letters
         self.changes.ledger.update(settlement.ledger)
         candidates = self._move_mark(output, settlement.mark)
         for pending in settlement.pending:

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mcp_ingest.spool.model import Chunk, Held, Ledger, Usage
+from mcp_ingest.spool.letters import load_kept
+from mcp_ingest.spool.model import Chunk, Held, KeptLetters, Ledger, Usage
 from mcp_ingest.spool.rows import LedgerRow, ledger_from
 from mcp_ingest.spool.schema import PAGE
 from mcp_ingest.spool.seen import BLOCK, DIGEST_BYTES, Seen, split
@@ -38,7 +39,9 @@ class Space:
 class Changes:
     """What one commit made true; dictionaries by the output's id in the database."""
 
-    numbers: dict[int, list[int]] = field(default_factory=dict)  # by the intake's place in the group
+    numbers: dict[int, list[int]] = field(
+        default_factory=dict
+    )  # of chunks or of letters that went, by the place in the group
     chunks: list[Chunk] = field(default_factory=list)
     gone: list[int] = field(default_factory=list)
     positions: dict[str, bytes | None] = field(default_factory=dict)
@@ -49,7 +52,8 @@ class Changes:
     last: dict[int, int] = field(default_factory=dict)
     held: Counter[int] = field(default_factory=Counter)
     oldest: dict[int, int | None] = field(default_factory=dict)
-    letters: int = 0
+    letters: KeptLetters | None = None  # what there is now, where that is something else than before
+    expired: int = 0
     time: int = 0
     oldest_chunk: int | None = None
     space: Space = field(default_factory=Space)
@@ -67,7 +71,7 @@ class Truth:
         self.seen = Seen()
         self.last = 0
         self.chunks = 0
-        self.letters = 0
+        self.letters = KeptLetters()
         self.oldest: int | None = None
         self.space = Space()
 
@@ -87,7 +91,8 @@ class Truth:
         if changes.chunks:
             self.last = changes.chunks[-1].number
         self.chunks += len(changes.chunks) - len(changes.gone)
-        self.letters += changes.letters
+        if changes.letters is not None:
+            self.letters = changes.letters
         self.oldest = changes.oldest_chunk
         self.space = changes.space
 
@@ -155,7 +160,7 @@ def load(connection: sqlite3.Connection, ids: dict[str, int]) -> Truth:
     truth.ledger = ledger_from(rows)
     truth.last = last_number(connection)
     (truth.chunks,) = connection.execute("SELECT count(*) FROM (SELECT DISTINCT chunk FROM owed)").fetchone()
-    (truth.letters,) = connection.execute("SELECT count(*) FROM dead_letters").fetchone()
+    truth.letters = load_kept(connection)
     truth.oldest = oldest_chunk(connection)
     truth.space = Space(used_bytes(connection))
     for created, digests in connection.execute("SELECT created, digests FROM seen ORDER BY id"):

@@ -23,7 +23,7 @@ from mcp_ingest.errors import SpoolError, SpoolFullError
 from mcp_ingest.event import describe
 from mcp_ingest.spool import schema
 from mcp_ingest.spool.files import DATABASE, Ballast
-from mcp_ingest.spool.model import Intake, Settlement
+from mcp_ingest.spool.model import Intake, Removal, Settlement
 from mcp_ingest.spool.transaction import Damage, Prepared, Work, Writer
 from mcp_ingest.spool.truth import Changes
 
@@ -44,7 +44,7 @@ Result = tuple[Future, Any, BaseException | None]
 class Job:
     """Something for the thread: a group's member to write, or a function to call; the future gets the result."""
 
-    work: Intake | Settlement | Damage | Callable[[], Any]
+    work: Intake | Settlement | Damage | Removal | Callable[[], Any]
     future: Future
 
 
@@ -175,7 +175,7 @@ class Worker:
                 if self._full:
                     raise SpoolFullError("the disk of the spool is full")
                 return self._writer.prepare(job.work)
-            case Settlement() | Damage():
+            case Settlement() | Damage() | Removal():
                 return job.work
         raise TypeError(f"nothing to write: {job.work!r}")
 

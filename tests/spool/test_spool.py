@@ -14,7 +14,7 @@ from mcp_ingest.errors import SpoolError
 from mcp_ingest.event import Term
 from mcp_ingest.metrics import COMMITS, Metrics
 from mcp_ingest.spool import Spool
-from mcp_ingest.spool.model import Intake, OutputKey, Pending, Settlement
+from mcp_ingest.spool.model import Intake, OutputKey, Pending, Selection, Settlement
 from tests.spool.making import OUTPUTS, chunk, delivered, intake, letter, new_spool, noise, opened, settings
 
 ES, ARCHIVE = "elasticsearch", "archive"
@@ -106,8 +106,8 @@ async def test_dead_letters_are_listed_newest_first(tmp_path: Path) -> None:
         newest = await spool.letters(2)
         assert [each.reason for each in newest] == ["three", "two"]
         assert [each.reason for each in await spool.letters(5, before=newest[-1].number)] == ["one"]
-        assert [each.reason for each in await spool.letters(5, output=ES)] == ["three"]
-        assert [each.reason for each in await spool.letters(5, pipeline="mcp")] == ["one"]
+        assert [each.reason for each in await spool.dead_letters.page(5, wanted=Selection(output=ES))] == ["three"]
+        assert [each.reason for each in await spool.dead_letters.page(5, wanted=Selection(pipeline="mcp"))] == ["one"]
         assert await spool.letter(newest[0].number) == newest[0]
         assert await spool.letter(99) is None
         assert spool.usage().dead_letters == 3
