@@ -125,7 +125,7 @@ class SpoolReader:
         if output not in self._truth.ids:
             return Held(0, None)
         state = self._truth.output(output)
-        return Held(state.events, state.oldest)
+        return Held(state.events, state.oldest, state.bytes)
 
     def backlog_of_removed_outputs(self) -> dict[str, Held]:
         """What is owed to outputs that the configuration does not have."""
