@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Mapping
+from array import array
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from mcp_ingest.errors import DecodeError, SpoolError
 from mcp_ingest.spool import schema
 from mcp_ingest.spool.chunk import decode
 from mcp_ingest.spool.files import DATABASE, Lock
 from mcp_ingest.spool.model import Chunk, DeadLetter, Held, Ledger, Pending, Usage
-from mcp_ingest.spool.rows import SELECT_LETTER, pending_of
+from mcp_ingest.spool.rows import SELECT_LETTER, pending_of, resting_of
 from mcp_ingest.spool.transaction import Damage
 from mcp_ingest.spool.truth import Truth, known_outputs, load
+
+Value = TypeVar("Value")
 
 
 class Reader:
@@ -22,6 +26,11 @@ class Reader:
     def __init__(self, connection: sqlite3.Connection, uuids: Collection[bytes]) -> None:
         self._connection = connection
         self._uuids = uuids
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection, for questions that have a module of their own."""
+        return self._connection
 
     def fresh(self, output: int, after: int, max_bytes: int) -> tuple[list[Chunk], list[Damage]]:
         """The chunks behind `after` that name the output, one at least and up to so many bytes of lines."""
@@ -69,9 +78,13 @@ class Reader:
         row = self._connection.execute(SELECT_LETTER + " WHERE number = ?", (number,)).fetchone()
         return DeadLetter(*row) if row else None
 
-    def pending(self, name: str, output: int) -> list[Pending]:
-        """What an output owes of chunks that its mark has passed."""
-        return pending_of(self._connection, name, output)
+    def pending(self, name: str, output: int, chunk: int | None) -> list[Pending]:
+        """What an output owes of chunks that its mark has passed, or of one of them."""
+        return pending_of(self._connection, name, output, chunk)
+
+    def resting(self, output: int) -> dict[str, array[int]]:
+        """The chunks of its pending rows, by destination."""
+        return resting_of(self._connection, output)
 
 
 class SpoolReader:
@@ -148,3 +161,11 @@ class SpoolReader:
     def letter(self, number: int) -> DeadLetter | None:
         """One dead letter."""
         return self._reader.letter(number)
+
+    def look(self, question: Callable[[Reader], Value]) -> Value:
+        """The answer to a question to the database."""
+        return question(self._reader)
+
+    def seen(self, digests: Collection[bytes]) -> set[bytes]:
+        """Those of these digests whose forward chunks were committed."""
+        return self._truth.seen.among(digests)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import queue
 import sqlite3
 import threading
@@ -81,7 +82,7 @@ class Worker:
         """The database is open (called in the thread)."""
         self._writer = writer
         self._ballast = ballast
-        self._wal = directory / f"{DATABASE}-wal"
+        self._wal = f"{directory / DATABASE}-wal"
         self._quiet_bytes = schema.log_bytes(ballast.size) // 2
         self._restless = True
         if not self._has_reserve(self._ballast.size):
@@ -188,7 +189,8 @@ class Worker:
             self._failed(group, error)
             return
         changes.seconds = self._clock.monotonic() - start
-        changes.space.wal = self._wal.stat().st_size if self._wal.exists() else 0
+        with contextlib.suppress(FileNotFoundError):
+            changes.space.wal = os.stat(self._wal).st_size
         self._writer.written += COMMIT_BYTES
         self._tell([(job.future, changes.answers.get(place), None) for place, (job, _) in enumerate(group)], changes)
         if self._full:
