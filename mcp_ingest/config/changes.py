@@ -12,7 +12,7 @@ from mcp_ingest.config.model import ComponentConfig, Configuration, PipelineConf
 
 #: Settings that only a new start can change, by section.
 FIXED = {"spool": ("directory", "ballast_bytes"), "log": ("file", "format")}
-_SECTIONS = ("spool", "http", "log")
+_SECTIONS = ("spool", "http", "memory", "log")
 
 
 @dataclass(frozen=True, slots=True)

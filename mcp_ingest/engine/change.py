@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from mcp_ingest.component import Emit
 from mcp_ingest.config.changes import compare, refusals, same_component
 from mcp_ingest.config.model import Configuration
-from mcp_ingest.engine.graph import Graph
+from mcp_ingest.engine.graph import Graph, bounds_of
 from mcp_ingest.engine.parts import Parts
 from mcp_ingest.engine.running import RunningInput
 from mcp_ingest.errors import AddressTakenError, ConfigError, IngestError, SpoolError
@@ -97,7 +97,7 @@ class Change:
         new = [name for name, output in parts.outputs.items() if graph.outputs.get(name) is not output]
         await graph.end_deliveries(gone)
         async with graph.ingest.between_turns():
-            await graph.spool.take(self._config.spool, self._ids)
+            await graph.spool.take(self._config.spool, self._ids, bounds_of(self._config))
             graph.take(parts, self._inputs)
             for apply in self._in_place:
                 apply()
@@ -118,7 +118,7 @@ class Change:
         await graph.end(self._coming)
         if self._ended:
             for running in self._going:
-                graph.read(running, graph.ingest.emit_for(running.name))
+                graph.read(running, graph.emit_for(running))
         built = self._parts.outputs if self._parts is not None else {}
         unused = {name: output for name, output in built.items() if graph.outputs.get(name) is not output}
         await asyncio.gather(*(graph.close_output(name, output) for name, output in unused.items()))
@@ -183,7 +183,7 @@ class Change:
         """Start these inputs behind the gate: what is wrong, and whose address somebody has."""
         graph = self._graph
         for running in inputs:
-            graph.read(running, self._gate.through(graph.ingest.emit_for(running.name)))
+            graph.read(running, self._gate.through(graph.emit_for(running)))
         try:
             async with asyncio.timeout(START_SECONDS):
                 while waiting := [each.name for each in inputs if not each.listened and each.failed is None]:

@@ -17,7 +17,7 @@ from mcp_ingest.config.model import Configuration
 from mcp_ingest.config.tags import compile_patterns
 from mcp_ingest.context import Budget, Clock, SystemClock
 from mcp_ingest.engine import status
-from mcp_ingest.engine.graph import Graph, Surroundings
+from mcp_ingest.engine.graph import Graph, Surroundings, bounds_of
 from mcp_ingest.engine.log import files_written_to
 from mcp_ingest.engine.pipeline import Pipeline, build_pipeline
 from mcp_ingest.engine.preview import Previews
@@ -41,7 +41,6 @@ class Daemon:
         metrics: Metrics,
         logger: logging.Logger,
         clock: Clock | None = None,
-        budget: int = 256 * 2**20,
     ) -> None:
         self.metrics = metrics
         self.clock = clock or SystemClock()
@@ -50,8 +49,10 @@ class Daemon:
         self._began = self.clock.monotonic()
         self._stop = asyncio.Event()
         self._fatal: IngestError | None = None
-        self.spool = Spool(config.spool, {o.name: o.type for o in config.outputs.values()}, self.clock, logger, metrics)
-        around = Surroundings(self.clock, metrics, logger, Budget(budget), files_written_to(logger))
+        self.budget = Budget(config.memory.max_in_flight)
+        types = {output.name: output.type for output in config.outputs.values()}
+        self.spool = Spool(config.spool, types, self.clock, logger, metrics, bounds_of(config))
+        around = Surroundings(self.clock, metrics, logger, self.budget, files_written_to(logger))
         self.graph = Graph(config, self.spool, around, self._fail)
         self.reloader = Reloader(self.graph, lambda: load(self.config.given), self._apply)
 
@@ -96,6 +97,7 @@ class Daemon:
     def _apply(self, config: Configuration) -> None:
         """Take what is neither the graph's nor the spool's of a new configuration."""
         self.log.setLevel(config.log.level.upper())
+        self.budget.resize(config.memory.max_in_flight)
 
     def ready(self) -> str | None:
         """None when every input listens and the spool takes events, else a sentence that says what is missing."""
@@ -104,9 +106,8 @@ class Daemon:
         missing = self.graph.not_listening() if self.graph.inputs else sorted(self.config.inputs)
         if missing:
             return f"not listening yet: {', '.join(missing)}"
-        if not self.spool.has_room():
-            return "the spool is full and takes no events"
-        return None
+        why = self.spool.why_full()
+        return f"{why} and takes no events" if why else None
 
     async def _sample(self) -> None:
         while True:
@@ -187,6 +188,7 @@ class Daemon:
                     "why": delivery.why or None,
                     "parked": delivery.parked(),
                     "held": held[name].events,
+                    "held_bytes": held[name].bytes,
                     "oldest_age_seconds": status.age(held[name].oldest, wall),
                     "delivered": delivered[name],
                     "rate": self._rates.rate(f"output {name}", now, delivered[name]),

@@ -21,6 +21,9 @@ from mcp_ingest.engine import letters
 from mcp_ingest.engine.delivery import Delivery
 from mcp_ingest.engine.ingest import Ingest
 from mcp_ingest.engine.intake import IntakeMaker
+from mcp_ingest.engine.overflow import Overflow
+from mcp_ingest.engine.overflow_report import OverflowReport
+from mcp_ingest.engine.own_events import OwnEvents
 from mcp_ingest.engine.parts import Parts, build_parts
 from mcp_ingest.engine.replay import Replay
 from mcp_ingest.engine.running import RunningInput
@@ -28,6 +31,7 @@ from mcp_ingest.errors import IngestError
 from mcp_ingest.event import describe
 from mcp_ingest.metrics import Metrics
 from mcp_ingest.spool import Spool
+from mcp_ingest.spool.overflow import Bound
 
 #: Seconds that the outputs get to deliver at a stop, a request to be answered when its output goes, an input to end.
 GRACE = 5.0
@@ -71,6 +75,7 @@ class Graph:
         self._masks: dict[str, letters.Mask] = {}  # the rules of each pipeline, by its name
         self.fail = failed
         self._pump: asyncio.Task[None] | None = None
+        self._keeping: list[asyncio.Task[None]] = []  # the spool within its bounds
         self._reading: dict[RunningInput, asyncio.Task[None]] = {}
         self._delivering: dict[Delivery, asyncio.Task[None]] = {}
 
@@ -84,14 +89,18 @@ class Graph:
         self._maker = IntakeMaker([], {}, self.spool, clock)
         self.replay = Replay(self.spool, self._maker, self.outputs, log)
         self.ingest = Ingest(self._maker, self.spool, metrics, log)
+        tell = OwnEvents(self.ingest, clock).emit
+        self._report = OverflowReport(self.config.spool.when_full, tell, metrics, log)
+        self._overflow = Overflow(self.spool, self.deliveries, self._report, log)
         self.take(parts, {name: self.input(each, self.heard) for name, each in self.config.inputs.items()})
 
     def start(self, group: asyncio.TaskGroup) -> None:
         """Set everything going, as tasks of the group, which live until `finish`."""
         self._group = group
         self._pump = group.create_task(self.ingest.run())
+        self._keeping = [group.create_task(each) for each in (self._overflow.run(), self._report.run())]
         for running in self.inputs.values():
-            self.read(running, self.ingest.emit_for(running.name))
+            self.read(running, self.emit_for(running))
         self.deliver(self.deliveries)
 
     async def finish(self) -> None:
@@ -100,11 +109,12 @@ class Graph:
         for running in self._reading:
             running.end()
         await _cancel(self._reading.values())
+        await self._report.summarise()
         self.ingest.drain()
         if self._pump is not None:
             await asyncio.wait([self._pump])
         await self._deliver_the_rest()
-        await _cancel(self._delivering.values())
+        await _cancel([*self._delivering.values(), *self._keeping])
 
     async def close(self) -> None:
         """Close every output; one's trouble keeps neither the others nor the spool from being closed."""
@@ -138,6 +148,7 @@ class Graph:
         Between two turns, and once the spool has taken their outputs.
         """
         self._parts, self.config = parts, parts.config
+        self._report.policy = parts.config.spool.when_full
         self._maker.use(parts.routes, self.outputs)
         self._take_masks({route.pipeline.name: route.pipeline.mask for route in parts.routes})
         for name in [name for name, output in self.outputs.items() if parts.outputs.get(name) is not output]:
@@ -165,6 +176,10 @@ class Graph:
         return Context(name, clock, log, metrics, positions, around.budget, own_files=around.own_files)
 
     # --- inputs at work ------------------------------------------------------------------------------------
+
+    def emit_for(self, running: RunningInput) -> Emit:
+        """What this input emits to."""
+        return self.ingest.emit_for(running.name, pulls=running.input.pulls)
 
     def read(self, running: RunningInput, emit: Emit) -> None:
         """Set an input going."""
@@ -249,6 +264,12 @@ class Graph:
             if not any(d.state == "up" and self.spool.held(name).events for name, d in self.deliveries.items()):
                 return
             await asyncio.sleep(0.02)
+
+
+def bounds_of(config: Configuration) -> dict[str, Bound]:
+    """What the settings that all outputs have say of their backlogs."""
+    outputs = config.outputs.values()
+    return {each.name: Bound(each.settings.best_effort, each.settings.max_backlog) for each in outputs}
 
 
 async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:

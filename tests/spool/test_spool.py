@@ -301,7 +301,7 @@ async def test_a_cancelled_commit_disturbs_nobody(tmp_path: Path) -> None:
 
 
 async def _take(spool: Spool, outputs: dict[str, str]) -> None:
-    await spool.take(spool._settings, await spool.register(outputs))
+    await spool.take(spool._settings, await spool.register(outputs), {})
 
 
 async def test_another_configuration_s_outputs(tmp_path: Path) -> None:
@@ -329,7 +329,7 @@ async def test_an_output_of_another_type_gets_nothing_of_the_first(tmp_path: Pat
     async with opened(tmp_path) as spool:
         ids = await spool.register(other)
         await spool.commit(intake(chunk(3, BOTH)))  # between the registration and the change
-        await spool.take(spool._settings, ids)
+        await spool.take(spool._settings, ids, {})
         assert await spool.fresh(ARCHIVE, spool.mark(ARCHIVE), 2**20) == []
         (number,) = await spool.commit(intake(chunk(2, (ARCHIVE,), first=3)))
         assert [each.number for each in await spool.fresh(ARCHIVE, spool.mark(ARCHIVE), 2**20)] == [number]
@@ -350,5 +350,5 @@ async def test_the_limit_can_be_raised(tmp_path: Path) -> None:
             waiting = group.create_task(spool.room())
             await asyncio.sleep(0.01)
             assert not waiting.done()
-            await spool.take(settings(tmp_path), await spool.register(OUTPUTS))
+            await spool.take(settings(tmp_path), await spool.register(OUTPUTS), {})
             await asyncio.wait_for(waiting, 5)

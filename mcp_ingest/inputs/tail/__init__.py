@@ -122,6 +122,8 @@ class Tail(Input):
         ),
     )
 
+    pulls = True
+
     def __init__(self, config: Any, context: Context) -> None:
         super().__init__(config, context)
         self._changed = asyncio.Event()
