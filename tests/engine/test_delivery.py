@@ -406,7 +406,7 @@ async def test_nothing_more_is_sent_while_it_cannot_be_recorded(
 
 async def test_what_waits_for_its_retry_is_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer that is busy for every event gets no more than a bounded part of the backlog until it takes some."""
-    monkeypatch.setattr(module, "DELAYED_BYTES", 10_000)
+    monkeypatch.setattr("mcp_ingest.engine.waiting.DELAYED_BYTES", 10_000)
     busy = True
 
     def answer(request: Request) -> Verdicts:
