@@ -366,7 +366,11 @@ async def test_waiting_with_a_reason_is_no_stall(
     """A long pause, a closed index, an event that is retried later: each explains why nothing is sent."""
     monkeypatch.setattr(module, "pause", lambda attempt, asked=None: asked or 0.02)
     monkeypatch.setattr(module, "PARKED", 4.0)
-    answers = (Unknown("503", after=4.0), Each([Park("blocked")]), Each([Retry("429", after=4.0)]))
+    answers: tuple[Verdicts, ...] = (
+        Unknown("503", after=4.0),
+        Each([Park("blocked")]),
+        Each([Retry("429", after=4.0)]),
+    )
 
     async def wait(number: int, answer: Verdicts) -> None:
         output = Scripted(answer)
