@@ -20,7 +20,7 @@ Value = TypeVar("Value")
 Steps = Generator[None, None, Value]
 
 #: Rows that one step looks at: some milliseconds, in which nobody commits.
-STEP = 2000
+STEP = 1000
 LAST = 2**63 - 1
 
 _SELECT = f"SELECT {', '.join(COLUMNS)}, number, crc FROM dead_letters WHERE number = ?"  # noqa: S608  names of ours
