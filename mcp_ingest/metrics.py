@@ -113,6 +113,24 @@ RETRIES = Metric("mcp_ingest_retries", "counter", "Events or requests sent again
 OUTPUT_UP = Metric(
     "mcp_ingest_output_up", "gauge", "1 while the output's last request was answered, else 0.", ("output",)
 )
+OUTPUT_CONCURRENCY = Metric(
+    "mcp_ingest_output_concurrency",
+    "gauge",
+    "Requests that may be in flight to an output now: its `concurrency`, less while its peer is busy.",
+    ("output",),
+)
+OUTPUT_PARKED = Metric(
+    "mcp_ingest_output_parked_destinations",
+    "gauge",
+    "Destinations of an output (indices) that take nothing now: blocked, closed, forbidden or missing.",
+    ("output",),
+)
+DELIVERY_STALLS = Metric(
+    "mcp_ingest_delivery_stalls",
+    "counter",
+    "Deliveries that made no progress without a reason, and were begun anew.",
+    ("output",),
+)
 REDACTIONS = Metric("mcp_ingest_redactions", "counter", "Values masked, by rule.", ("stage", "rule"))
 TAIL_FILES = Metric("mcp_ingest_tail_files", "gauge", "Files that are followed.", ("input",))
 TAIL_UNREAD_BYTES = Metric(

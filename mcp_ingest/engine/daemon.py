@@ -273,6 +273,7 @@ class Daemon:
                     "type": self.config.outputs[name].type,
                     "state": delivery.state,
                     "why": delivery.why or None,
+                    "parked": delivery.parked(),
                     "held": held[name].events,
                     "oldest_age_seconds": status.age(held[name].oldest, wall),
                     "delivered": delivered[name],

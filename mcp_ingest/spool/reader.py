@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from array import array
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -24,7 +25,7 @@ from mcp_ingest.spool.model import (
     Selection,
     Usage,
 )
-from mcp_ingest.spool.rows import pending_of
+from mcp_ingest.spool.rows import pending_of, resting_of
 from mcp_ingest.spool.transaction import Damage, Writer
 from mcp_ingest.spool.truth import Truth, known_outputs, load
 
@@ -74,9 +75,13 @@ class Reader:
                 raise
             return Damage(number, f"chunk {number} cannot be read: {error}")
 
-    def pending(self, name: str, output: int) -> list[Pending]:
-        """What an output owes of chunks that its mark has passed."""
-        return pending_of(self._connection, name, output)
+    def pending(self, name: str, output: int, chunk: int | None) -> list[Pending]:
+        """What an output owes of chunks that its mark has passed, or of one of them."""
+        return pending_of(self._connection, name, output, chunk)
+
+    def resting(self, output: int) -> dict[str, array[int]]:
+        """The chunks of its pending rows, by destination."""
+        return resting_of(self._connection, output)
 
 
 class SpoolReader:

@@ -25,6 +25,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+from array import array
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -332,10 +333,15 @@ class Spool:
         self._logger.error("%s; it is set aside and counted as lost", damage.why)
         await self._put(damage)
 
-    async def pending(self, output: str) -> list[Pending]:
-        """What the output owes of chunks that its mark has passed, oldest chunk first."""
+    async def pending(self, output: str, chunk: int | None = None) -> list[Pending]:
+        """What the output owes of chunks that its mark has passed, oldest chunk first; of one chunk if so asked."""
         number = self._truth.ids[output]
-        return await self._call(lambda: self._open_reader.pending(output, number))
+        return await self._call(lambda: self._open_reader.pending(output, number, chunk))
+
+    async def resting(self, output: str) -> dict[str, array[int]]:
+        """The numbers of the chunks of which the output has pending rows, by destination, oldest first."""
+        number = self._truth.ids[output]
+        return await self._call(lambda: self._open_reader.resting(number))
 
     async def letters(self, limit: int, before: int | None = None) -> list[DeadLetter]:
         """The newest dead letters, numbered below `before`; `dead_letters` can do more."""

@@ -85,6 +85,7 @@ class Store(Output):
     ]
 
     whole_chunks = True
+    latency_tells_load = False  # a request waits for the commit that it shares, up to `commit_seconds`
     concurrency = 4
     max_request_bytes = 2 * 2**20
     max_request_events = 10_000
