@@ -126,6 +126,15 @@ async def test_a_page_begins_below_a_number(tmp_path: Path, monkeypatch: pytest.
         assert [each.letters for each in await spool.dead_letters.groups(wanted)] == [10]
 
 
+async def test_a_page_is_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large letters make a short page, behind which one can go on."""
+    monkeypatch.setattr("mcp_ingest.spool.letter_reader.PAGE_BYTES", 2500)
+    async with opened(tmp_path) as spool:
+        await spool.commit(letters(*[letter(record=noise(1000)) for _ in range(5)]))
+        assert [each.number for each in await spool.letters(10)] == [5, 4, 3]
+        assert [each.number for each in await spool.letters(10, before=3)] == [2, 1]
+
+
 async def test_a_commit_without_letters_asks_nothing_about_them(tmp_path: Path) -> None:
     """Neither an intake nor a settlement without letters touches their tables."""
     async with opened(tmp_path) as spool:
