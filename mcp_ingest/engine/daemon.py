@@ -22,6 +22,9 @@ from mcp_ingest.engine.delivery import Delivery
 from mcp_ingest.engine.ingest import Ingest
 from mcp_ingest.engine.intake import IntakeMaker, Route
 from mcp_ingest.engine.log import files_written_to
+from mcp_ingest.engine.overflow import Overflow
+from mcp_ingest.engine.overflow_report import OverflowReport
+from mcp_ingest.engine.own_events import OwnEvents
 from mcp_ingest.engine.pipeline import Pipeline, build_pipeline
 from mcp_ingest.engine.preview import Previews
 from mcp_ingest.engine.replay import Replay
@@ -31,6 +34,7 @@ from mcp_ingest.errors import IngestError, SpoolError
 from mcp_ingest.event import describe
 from mcp_ingest.metrics import Metrics
 from mcp_ingest.spool import Spool
+from mcp_ingest.spool.overflow import Bound
 
 #: Seconds that the outputs get to deliver at a stop.
 GRACE = 5.0
@@ -49,7 +53,6 @@ class Daemon:
         metrics: Metrics,
         logger: logging.Logger,
         clock: Clock | None = None,
-        budget: int = 256 * 2**20,
     ) -> None:
         self.config = config
         self.metrics = metrics
@@ -57,14 +60,15 @@ class Daemon:
         self.listening: dict[str, str] = {}
         self._listened: set[str] = set()  # at least once
         self.log = logger
-        self._budget = Budget(budget)
+        self.budget = Budget(config.memory.max_in_flight)
         self._own_files = files_written_to(logger)
         self._rates = status.Rates()
         self._began = self.clock.monotonic()
         self._stop = asyncio.Event()
         self._fatal: BaseException | None = None
         self.listens = asyncio.Event()  # every input does, or did once
-        self.spool = Spool(config.spool, {o.name: o.type for o in config.outputs.values()}, self.clock, logger, metrics)
+        types = {output.name: output.type for output in config.outputs.values()}
+        self.spool = Spool(config.spool, types, self.clock, logger, metrics, _bounds(config))
         self._inputs: dict[str, Input] = {}
         self._outputs: dict[str, Output] = {}
         self._deliveries: dict[str, Delivery] = {}
@@ -80,20 +84,24 @@ class Daemon:
         await self.spool.open()
         try:
             ingest = self._build()
+            tell = OwnEvents(ingest, self.clock).emit
+            report = OverflowReport(self.config.spool.when_full, tell, self.metrics, self.log)
+            overflow = Overflow(self.spool, self._deliveries, report, self.log)
             async with asyncio.TaskGroup() as group:
                 pump = group.create_task(ingest.run())
                 inputs = [group.create_task(self._run_input(name, ingest)) for name in self._inputs]
                 deliveries = [group.create_task(self._deliver(delivery)) for delivery in self._deliveries.values()]
-                sampler = group.create_task(self._sample())
+                others = [group.create_task(each) for each in (overflow.run(), report.run(), self._sample())]
                 await self._stop.wait()
                 ingest.wait_no_more()
                 for task in inputs:
                     task.cancel()
                 await asyncio.wait(inputs) if inputs else None
+                await report.summarise()
                 ingest.drain()
                 await asyncio.wait([pump])
                 await self._deliver_the_rest()
-                for task in [*deliveries, sampler]:
+                for task in [*deliveries, *others]:
                     task.cancel()
         finally:
             await asyncio.gather(*(self._close(name) for name in self._outputs))
@@ -126,9 +134,8 @@ class Daemon:
             return "shutting down"
         if missing:
             return f"not listening yet: {', '.join(missing)}"
-        if not self.spool.has_room():
-            return "the spool is full and takes no events"
-        return None
+        why = self.spool.why_full()
+        return f"{why} and takes no events" if why else None
 
     # --- parts ---
 
@@ -156,7 +163,7 @@ class Daemon:
             self.log,
             metrics or self.metrics,
             self.spool.positions,
-            self._budget,
+            self.budget,
             lambda where: self._ready(name, where),
             self._own_files,
         )
@@ -171,7 +178,7 @@ class Daemon:
         """One input for as long as the daemon lives; one that cannot even start ends the daemon with its reason."""
         for attempt in range(1, 1_000_000):
             try:
-                await self._inputs[name].run(ingest.emit_for(name))
+                await self._inputs[name].run(ingest.emit_for(name, pulls=self._inputs[name].pulls))
             except Exception as caught:  # whatever it was, it is said, and it is tried again where that makes sense
                 error = _innermost(caught)
                 if name not in self._listened:
@@ -275,6 +282,7 @@ class Daemon:
                     "why": delivery.why or None,
                     "parked": delivery.parked(),
                     "held": held[name].events,
+                    "held_bytes": held[name].bytes,
                     "oldest_age_seconds": status.age(held[name].oldest, wall),
                     "delivered": delivered[name],
                     "rate": self._rates.rate(f"output {name}", now, delivered[name]),
@@ -286,6 +294,12 @@ class Daemon:
             "ledger": status.ledger_rows(ledger),
             "sums": status.sums(ledger, status.owed(held, removed), usage.dead_letters),
         }
+
+
+def _bounds(config: Configuration) -> dict[str, Bound]:
+    """What the settings that all outputs have say of their backlogs."""
+    outputs = config.outputs.values()
+    return {each.name: Bound(each.settings.best_effort, each.settings.max_backlog) for each in outputs}
 
 
 def _innermost(error: BaseException) -> BaseException:

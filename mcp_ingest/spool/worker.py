@@ -24,6 +24,7 @@ from mcp_ingest.event import describe
 from mcp_ingest.spool import schema
 from mcp_ingest.spool.files import DATABASE, Ballast
 from mcp_ingest.spool.model import Intake, Removal, Settlement
+from mcp_ingest.spool.overflow import Drop
 from mcp_ingest.spool.transaction import Damage, Prepared, Work, Writer
 from mcp_ingest.spool.truth import Changes
 
@@ -44,7 +45,7 @@ Result = tuple[Future, Any, BaseException | None]
 class Job:
     """Something for the thread: a group's member to write, or a function to call; the future gets the result."""
 
-    work: Intake | Settlement | Damage | Removal | Callable[[], Any]
+    work: Intake | Settlement | Damage | Removal | Drop | Callable[[], Any]
     future: Future
 
 
@@ -175,7 +176,7 @@ class Worker:
                 if self._full:
                     raise SpoolFullError("the disk of the spool is full")
                 return self._writer.prepare(job.work)
-            case Settlement() | Damage() | Removal():
+            case Settlement() | Damage() | Removal() | Drop():
                 return job.work
         raise TypeError(f"nothing to write: {job.work!r}")
 
@@ -191,7 +192,7 @@ class Worker:
         with contextlib.suppress(FileNotFoundError):
             changes.space.wal = os.stat(self._wal).st_size
         self._writer.written += COMMIT_BYTES
-        self._tell([(job.future, changes.numbers.get(place), None) for place, (job, _) in enumerate(group)], changes)
+        self._tell([(job.future, changes.answers.get(place), None) for place, (job, _) in enumerate(group)], changes)
         if self._full:
             self._look_for_room()
         elif not self._has_reserve(self._ballast.size // 2):

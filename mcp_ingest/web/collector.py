@@ -36,14 +36,18 @@ class SpoolCollector(Collector):
             elif isinstance(key, LetterKey):
                 letters.add_metric([key.term, key.reason], count)
         held, oldest = _gauge(metrics.OUTPUT_HELD), _gauge(metrics.OUTPUT_OLDEST)
+        backlog = _gauge(metrics.OUTPUT_BACKLOG)
         for name in self._daemon.delivering():
             owes = spool.held(name)
             held.add_metric([name], owes.events)
+            backlog.add_metric([name], owes.bytes)
             oldest.add_metric([name], age(owes.oldest, now) or 0.0)
         usage = spool.usage()
-        yield from (ins, outs, letters, held, oldest, _kept(usage.letters))
+        yield from (ins, outs, letters, held, backlog, oldest, _kept(usage.letters))
         for metric, value in (
             (metrics.SPOOL_BYTES, usage.bytes),
+            (metrics.SPOOL_FULL, 0 if spool.has_room() else 1),
+            (metrics.IN_FLIGHT_BYTES, self._daemon.budget.used),
             (metrics.SPOOL_MAX_BYTES, usage.max_bytes),
             (metrics.SPOOL_CHUNKS, usage.chunks),
             (metrics.SPOOL_OLDEST, age(usage.oldest, now) or 0.0),
