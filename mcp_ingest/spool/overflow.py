@@ -5,8 +5,9 @@ configuration has no more), the spool's `max_bytes`, and the disk. Once one is r
 sixteenth below, so that it is not done chunk by chunk.
 
 The order, when space is short: chunks that only removed and `best_effort` outputs owe; then, with `drop_oldest`, those
-of all. In each of the two the oldest normal chunk, and when there is none the oldest with errors. For an output's own
-bound it is the same among what it owes. A chunk of which a delivery loop holds events stays: they may be with its peer
+that nobody owes but outputs that are behind by a sixteenth of what there is, and so fill it; then those of all. In each
+of the three the oldest normal chunk, and when there is none the oldest with errors. For an output's own bound it is the
+same among what it owes. A chunk of which a delivery loop holds events stays: they may be with its peer
 already, and no event may count as dropped and as delivered.
 """
 
@@ -145,20 +146,24 @@ def _limit(
 
 def _expendable(truth: Truth, settings: SpoolSettings, bounds: Mapping[str, Bound]) -> list[Mapping[int, str]]:
     """The tiers of outputs whose events may go where space is short; none where nobody's may."""
-    first: dict[int, str] = {}
-    rest: dict[int, str] = {}
+    spare: dict[int, str] = {}
+    behind: dict[int, str] = {}
+    others: dict[int, str] = {}
     for state in truth.outputs.values():
         if not state.bytes:
             continue
         if is_removed(truth, state):
-            first[state.id] = REMOVED
+            spare[state.id] = REMOVED
         elif bounds.get(state.name, Bound()).best_effort:
-            first[state.id] = BEST_EFFORT
+            spare[state.id] = BEST_EFFORT
+        elif state.bytes > truth.space.used * (1 - LOW_WATER):
+            behind[state.id] = DROP_OLDEST
         else:
-            rest[state.id] = DROP_OLDEST
-    tiers: list[Mapping[int, str]] = [first] if first else []
-    if rest and settings.when_full == "drop_oldest":
-        tiers.append({**first, **rest})
+            others[state.id] = DROP_OLDEST
+    tiers: list[Mapping[int, str]] = [spare] if spare else []
+    if settings.when_full == "drop_oldest":
+        tiers += [{**spare, **behind}] if behind else []
+        tiers += [{**spare, **behind, **others}] if others else []
     return tiers
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.chaos.audit import Status, audit
 from tests.chaos.faults import Fault, faults
 from tests.chaos.process import DaemonError
-from tests.chaos.report import Report
+from tests.chaos.report import Recovery, Report
 from tests.chaos.scene import Options, Scene, scene
 from tests.chaos.schedule import Round, rounds
 from tests.chaos.tailed import Tailed
@@ -74,9 +74,17 @@ async def _strike_all(scene: Scene, chosen: list[Fault], report: Report) -> None
         await asyncio.sleep(each.gap)
         await _strike(scene, each)
         recovery = await _recovery(scene) if each.recover else None
+        _log(scene, each, recovery)
         report.note(each.fault, recovery if each.beside is None else None)
         if each.beside is not None:
             report.note(each.beside, None)
+
+
+def _log(scene: Scene, each: Round, recovery: Recovery | None) -> None:
+    """For whoever looks into the run's folder."""
+    with (scene.directory / "rounds.log").open("a") as log:
+        beside = f" with {each.beside.name}" if each.beside else ""
+        log.write(f"{time.strftime('%H:%M:%S')} {each.fault.name}{beside}: {recovery}\n")
 
 
 def _enough(options: Options, struck: int, kills: int, late: bool) -> bool:
@@ -96,16 +104,20 @@ async def _strike(scene: Scene, each: Round) -> None:
             group.create_task(after(each.later, each.beside))
 
 
-async def _recovery(scene: Scene) -> float:
-    """Seconds from now until events are acknowledged and delivered again."""
-    began, delivered = time.monotonic(), -1
+async def _recovery(scene: Scene) -> Recovery:
+    """How long it takes from now until events are acknowledged and delivered again. DaemonError if that never comes."""
+    began = time.monotonic()
+    acknowledges = delivers = 0.0
+    before: int | None = None
     while time.monotonic() < began + scene.patience:
         status = await scene.daemon.ask()
-        if status is not None and status["ready"] is None:
-            now = sum(output["delivered"] for output in status["outputs"].values())
-            if scene.forward.last_ack > began and 0 <= delivered < now:
-                return time.monotonic() - began
-            delivered = now if delivered < 0 else delivered
+        if status is not None:
+            delivered = sum(output["delivered"] for output in status["outputs"].values())
+            before = delivered if before is None else before
+            delivers = delivers or (delivered > before and time.monotonic() - began)
+        acknowledges = acknowledges or (scene.forward.last_ack > began and scene.forward.last_ack - began)
+        if delivers and acknowledges:
+            return Recovery(acknowledges, delivers)
         await asyncio.sleep(_POLL)
     raise DaemonError(f"nothing was taken or delivered again within {scene.patience:.0f} s: {await scene.daemon.ask()}")
 

@@ -60,6 +60,13 @@ def test_drop_oldest_comes_to_the_required_ones_last() -> None:
     assert cut.size == 20 * MiB
 
 
+def test_who_keeps_up_loses_nothing_to_who_does_not() -> None:
+    """An output that owes little comes last: what it owes is not what fills the spool."""
+    (cut,) = cuts(_truth(used=170, dead=160, alive=10, spare=1), _settings("drop_oldest"), SPARE, 0)
+    every = {3: "best_effort", 1: "drop_oldest", 2: "drop_oldest"}
+    assert cut.tiers == [{3: "best_effort"}, {3: "best_effort", 1: "drop_oldest"}, every]
+
+
 def test_a_full_disk_counts_like_a_full_spool() -> None:
     """What the disk is short of is let go, though the spool is far from its limit."""
     (cut,) = cuts(_truth(used=1, main=1), _settings("drop_oldest"), {}, 5 * MiB)

@@ -294,3 +294,17 @@ async def test_a_cancelled_commit_disturbs_nobody(tmp_path: Path) -> None:
         second = spool.submit(intake(chunk(1)))
         first.cancel()
         assert await second == [2]
+
+
+async def test_a_mark_passes_over_what_only_others_owe(tmp_path: Path) -> None:
+    """An output that is seldom named looks at no chunk of a dead one's backlog; a restart changes nothing of it."""
+    async with opened(tmp_path) as spool:
+        for _ in range(20):
+            await spool.commit(intake(chunk(1, ("archive",))))
+        (number,) = await spool.commit(intake(chunk(1)))
+        assert (spool.mark("elasticsearch"), spool.mark("archive")) == (number - 1, 0)
+        assert [each.number for each in await spool.fresh("elasticsearch", 0, 2**20)] == [number]
+    async with opened(tmp_path) as spool:
+        assert [each.number for each in await spool.fresh("elasticsearch", 0, 2**20)] == [number]
+        await spool.settle(delivered("elasticsearch", number, 1))
+        assert (spool.held("elasticsearch").events, spool.held("archive").events) == (0, 20)
