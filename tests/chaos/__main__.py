@@ -82,6 +82,7 @@ def _options(arguments: Sequence[str] | None) -> tuple[Options, bool]:
     parser.add_argument("--lasting", type=float, help="seconds that each fault lasts, in place of its dice")
     parser.add_argument("--rate", type=float, default=Options.rate, help="events a second by forward")
     parser.add_argument("--lines", type=float, default=Options.lines, help="lines a second into each of two files")
+    parser.add_argument("--spool-bytes", default=Options.spool_bytes, help="a small spool is full in each outage")
     parser.add_argument("--keep", action="store_true", help="keep the run's folder; it stays anyway if a run fails")
     given = vars(parser.parse_args(arguments))
     keep = given.pop("keep")
