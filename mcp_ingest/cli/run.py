@@ -52,7 +52,7 @@ async def _run(config: Configuration) -> None:
     try:
         async with asyncio.TaskGroup() as group:
             running = group.create_task(daemon.run())
-            await daemon.inputs_first()
+            await daemon.graph.inputs_first()
             announcing = group.create_task(_serve(daemon, config))
             await running
             announcing.cancel()
@@ -69,14 +69,14 @@ async def _serve(daemon: Daemon, config: Configuration) -> None:
 
     async with serving(daemon, config.http) as address:
         tune_collector()
-        await daemon.listens.wait()
+        await daemon.graph.listens.wait()
         _announce(daemon, config, address)
         await asyncio.get_running_loop().create_future()
 
 
 def _announce(daemon: Daemon, config: Configuration, address: str) -> None:
     """Say what it listens on and what to try next: lines for a person on a terminal, one line of log elsewhere."""
-    inputs = ", ".join(f"{name} on {where}" for name, where in daemon.listening.items())
+    inputs = ", ".join(f"{name} on {each.where}" for name, each in daemon.graph.inputs.items())
     outputs = ", ".join(f"{o.name} ({o.type})" if o.name != o.type else o.name for o in config.outputs.values())
     if not sys.stderr.isatty():
         daemon.log.info("mcp-ingest %s runs %s: %s; to %s; %s", __version__, config.path, inputs, outputs, address)

@@ -87,15 +87,15 @@ class Spool:
         self._news = asyncio.Event()
         self._space = asyncio.Event()
         self._over = asyncio.Event()
-        self._bounds = {name: bound for name, bound in (bounds or {}).items() if bound != Bound()}
+        self._bounds = _bounds(bounds or {})
         self._full = self._said_full = False
         self._worker: Worker | None = None
         self._reader: Reader | None = None
+        self._writer: Writer | None = None  # the thread's
         self._letter_reader: LetterReader | None = None
         self._uuid = b""
-        self._letter_bounds = LetterBounds.of(settings)
         self.dead_letters = LetterStore(
-            self._call, self._put, lambda: self._open_letter_reader, self._letter_bounds, clock, logger
+            self._call, self._put, lambda: self._open_letter_reader, LetterBounds.of(settings), clock, logger
         )
 
     # --- life ----------------------------------------------------------------------------------------------
@@ -137,8 +137,8 @@ class Spool:
         sync_directory(self.directory)
         if not self._ballast.take():
             self._logger.warning("there is no room for the spool's ballast in %s", self.directory)
-        writer = Writer(connection, self._uuid, truth, self._clock.time_ns, self._letter_bounds)
-        worker.begin(writer, self._ballast, self.directory)
+        self._writer = Writer(connection, self._uuid, truth, self._clock.time_ns, self.dead_letters.bounds)
+        worker.begin(self._writer, self._ballast, self.directory)
 
     def _database(self) -> tuple[sqlite3.Connection, Truth]:
         """The database with what it holds; a damaged one is set aside, on a full disk the ballast goes."""
@@ -324,7 +324,8 @@ class Spool:
 
     def output_type(self, output: str) -> str | None:
         """The type of an output of the configuration; None for a name that it does not have."""
-        return self._names.get(output)
+        number = self._truth.ids.get(output)
+        return None if number is None else self._truth.outputs[number].type
 
     def usage(self) -> Usage:
         """How full the spool is."""
@@ -333,6 +334,38 @@ class Spool:
     def backlog_of_removed_outputs(self) -> dict[str, Held]:
         """What is owed to outputs that the configuration no longer has, by `name (type)`."""
         return self._truth.removed()
+
+    # --- another configuration -----------------------------------------------------------------------------
+
+    async def register(self, outputs: Mapping[str, str]) -> dict[str, int]:
+        """The numbers of these outputs (name to type) in the database, in which each has its place from now on.
+
+        SpoolError when the disk takes no new one.
+        """
+        writer = self._open_writer
+        ids, new = await self._call(lambda: writer.register(outputs))
+        self._truth.outputs.update({state.id: state for state in new})
+        return ids
+
+    async def take(self, settings: SpoolSettings, ids: dict[str, int], bounds: Mapping[str, Bound]) -> None:
+        """These are the configuration's outputs from now on, by what `register` gave, and these its settings.
+
+        No commit may be under way, and nobody deliver for an output of which another has the name. What is new begins
+        with the next commit.
+        """
+        writer, truth = self._open_writer, self._truth
+        states = [truth.outputs[number] for number in ids.values() if number not in truth.ids.values()]
+        marks = {state.id: truth.last for state in states if not state.events}
+        letter_bounds = self.dead_letters.bounds = LetterBounds.of(settings)
+        await self._call(lambda: writer.take(ids, marks, letter_bounds))
+        for number, mark in marks.items():
+            truth.outputs[number].mark = mark
+        if ids != self._truth.ids:
+            self._cache = RecentChunks(self._truth.last)  # it knows outputs by their names alone
+        self._truth.ids = ids
+        self._settings = settings
+        self._bounds = _bounds(bounds)
+        self._signal()
 
     # --- waiting -------------------------------------------------------------------------------------------
 
@@ -421,6 +454,12 @@ class Spool:
         return await self._call(lambda: question(self._open_reader))
 
     @property
+    def _open_writer(self) -> Writer:
+        if self._writer is None:
+            raise SpoolError("the spool is not open")
+        return self._writer
+
+    @property
     def _open_reader(self) -> Reader:
         if self._reader is None:
             raise SpoolError("the spool is not open")
@@ -431,3 +470,8 @@ class Spool:
         if self._letter_reader is None:
             raise SpoolError("the spool is not open")
         return self._letter_reader
+
+
+def _bounds(bounds: Mapping[str, Bound]) -> dict[str, Bound]:
+    """Those that bound something."""
+    return {name: bound for name, bound in bounds.items() if bound != Bound()}

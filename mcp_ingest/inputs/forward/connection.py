@@ -69,6 +69,12 @@ class Shared:
         each = self.context.budget.limit // _UNRESERVED_SHARE // max(1, len(self.connections))
         self.window = self.buffer[: min(max(each, _LEAST_READ_BYTES), _READ_BYTES)]
 
+    def change(self, settings: Any) -> None:
+        """Go on with these settings, frames that come from now on."""
+        self.settings = settings
+        for connection in self.connections:
+            connection.change(settings)
+
     async def finish(self) -> None:
         """Read nothing more, let what is under way become durable, acknowledge it, and close."""
         async with asyncio.TaskGroup() as farewells:
@@ -193,6 +199,11 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """See asyncio."""
         self._release("acks")
+
+    def change(self, settings: Any) -> None:
+        """Other settings for what comes from now on."""
+        self._decoder.max_frame_bytes = settings.max_frame_bytes
+        self._batches.change(settings)
 
     # --- frames to work ------------------------------------------------------------------------------------
 
