@@ -29,7 +29,7 @@ def test_nothing_is_logged_for_an_event(tmp_path: Path, level: str, more: int) -
         _forward(daemon)
         for turn in range(3):
             (logs / "app.log").write_text("".join(f'{{"message": "line {turn} {n}"\n' for n in range(EVENTS // 3)))
-            wait_until(lambda turn=turn: _received(daemon, "files") == EVENTS // 3 * (turn + 1))
+            _wait(daemon, "files", EVENTS // 3 * (turn + 1))
             (logs / "app.log").rename(logs / f"app.log.{turn}")
         wait_until(daemon.drained)
         letters = daemon.status()["spool"]["dead_letters"]
@@ -51,9 +51,8 @@ def _forward(daemon: Daemon) -> None:
             connection.sendall(msgspec.msgpack.encode(["mcp", number, kinds[number % 6]]) + b"\xc0")
     with ForwardSender("127.0.0.1", daemon.forward_port) as sender:
         sender.send("mcp", [(0, {"message": "the last"})])
-    wait_until(lambda: _received(daemon, "forward") == EVENTS + 1)
+    _wait(daemon, "forward", EVENTS + 1)
 
 
-def _received(daemon: Daemon, name: str) -> int:
-    count: int = daemon.status()["inputs"][name]["received"]
-    return count
+def _wait(daemon: Daemon, name: str, count: int) -> None:
+    wait_until(lambda: daemon.status()["inputs"][name]["received"] == count)
