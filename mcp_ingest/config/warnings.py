@@ -21,9 +21,21 @@ def of(
 
 def _unmasked(pipelines: Mapping[str, PipelineConfig]) -> Iterator[str]:
     for pipeline in pipelines.values():
-        if not any(stage.type == "redact" for stage in pipeline.stages):
-            place, name = pipeline.place, pipeline.name
+        place, name = pipeline.place, pipeline.name
+        last = max((n for n, stage in enumerate(pipeline.stages) if _masks(stage)), default=None)
+        if last is None:
             yield f"{place}: pipeline `{name}` has no `redact`: card numbers and secrets reach the disk"
+            continue
+        for stage in pipeline.stages[last + 1 :]:
+            if stage.type.startswith("parse_"):
+                yield (
+                    f"{stage.place}: `{stage.name}` stands behind the last `redact` of pipeline `{name}`: "
+                    "what it takes out of a text is not masked"
+                )
+
+
+def _masks(stage: ComponentConfig) -> bool:
+    return stage.type == "redact" and bool(stage.settings.packs or stage.settings.rules)
 
 
 def _unmatched(pipelines: Mapping[str, PipelineConfig]) -> Iterator[str]:

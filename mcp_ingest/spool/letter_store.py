@@ -106,6 +106,6 @@ class LetterStore:
         if not self._has_warned:
             self._has_warned = True
             self._logger.warning(
-                "dead letters reach the bounds of spool.dead_letters: %d of the oldest were let go; from now on the "
-                "ledger counts them as expired without a further word", count,
+                "dead letters reach the bounds of spool.dead_letters, or a full disk: %d of the oldest were let go; "
+                "from now on the ledger counts them as expired without a further word", count,
             )  # fmt: skip

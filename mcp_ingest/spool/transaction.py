@@ -8,15 +8,18 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from mcp_ingest.codecs.columns import Coded
+from mcp_ingest.errors import SpoolFullError
 from mcp_ingest.event import Term
 from mcp_ingest.spool.chunk import Stamp, encode, stamped
 from mcp_ingest.spool.dropping import let_go
-from mcp_ingest.spool.letters import LetterBook, LetterBounds
+from mcp_ingest.spool.letters import LetterBook, LetterBounds, letter_bytes
 from mcp_ingest.spool.model import Chunk, DeadLetter, Intake, KeptLetters, OutputKey, Pending, Removal, Settlement
 from mcp_ingest.spool.overflow import Drop
 from mcp_ingest.spool.rows import ADD_TO_LEDGER, bitmap, ledger_rows
+from mcp_ingest.spool.schema import PAGE
 from mcp_ingest.spool.seen import BLOCK, BLOCKS, DIGEST_BYTES, KEEP_NS, split
 from mcp_ingest.spool.truth import (
     Changes,
@@ -54,6 +57,10 @@ class Damage:
     number: int
     why: str
 
+
+#: What letters take of the file and of the log by their bytes: their pages are not full. And what the rest takes.
+_PAGES_FOR_LETTERS = 1.4
+_LOG_FOR_REST = 2**17
 
 Work = Prepared | Settlement | Damage | Removal | Drop
 
@@ -120,8 +127,12 @@ class Writer:
             prepared.chunks.append(PreparedChunk(chunk, encode(chunk, self._uuid), owed))
         return prepared
 
-    def write(self, works: Sequence[Work]) -> Changes:
-        """Write all of it, durably, or raise and leave nothing of it."""
+    def write(self, works: Sequence[Work], room: int | None = None) -> Changes:
+        """Write all of it, durably, or raise and leave nothing of it.
+
+        `room` are the bytes that a full disk still has: where new dead letters do not fit, the oldest make room.
+        SpoolFullError when the file would grow by more: then the log could never be emptied into it.
+        """
         execute = self.connection.execute
         transaction = Transaction(
             self.connection,
@@ -134,6 +145,8 @@ class Writer:
         )
         execute("BEGIN IMMEDIATE")
         try:
+            if room is not None:
+                transaction.make_room(works, room)
             for place, work in enumerate(works):
                 match work:
                     case Prepared():
@@ -152,6 +165,8 @@ class Writer:
             if loose >= BLOCK:
                 loose, changes.packed = _pack_seen(self.connection, changes.time)
             self._find_oldest(transaction)
+            if room is not None and not self._fits(transaction.written, room):
+                raise SpoolFullError("the disk of the spool is full")
             execute("COMMIT")
         except BaseException:
             if self.connection.in_transaction:
@@ -165,6 +180,17 @@ class Writer:
         self.written += transaction.written
         changes.space.used = used_bytes(self.connection)
         return changes
+
+    def _fits(self, written: int, room: int) -> bool:
+        """Whether the disk has room for the log of this transaction and then for what the file grows by.
+
+        If not, the log could not be emptied any more, and nothing could be written at all.
+        """
+        (pages,) = self.connection.execute("PRAGMA page_count").fetchone()
+        (_, _, path) = self.connection.execute("PRAGMA database_list").fetchone()
+        grows = int(pages) * PAGE - Path(path).stat().st_size
+        log = _PAGES_FOR_LETTERS * written + _LOG_FOR_REST - Path(f"{path}-wal").stat().st_size
+        return grows <= 0 or grows + max(0, log) <= room
 
     def _find_oldest(self, transaction: Transaction) -> None:
         """What is looked up anew: outputs of which something went, and those that owed nothing before."""
@@ -295,6 +321,15 @@ class Transaction:
         if self._book is None:
             self._book = LetterBook(self._connection, self._kept, self._bounds, self.changes.ledger, self.changes.time)
         return self._book
+
+    def make_room(self, works: Sequence[Work], room: int) -> None:
+        """Let go of the oldest letters where those that settlements bring would not fit into what the disk has."""
+        letters = [letter for work in works if isinstance(work, Settlement) for letter in work.letters]
+        size = int(_PAGES_FOR_LETTERS * sum(map(letter_bytes, letters)))
+        (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
+        missing = size - free * PAGE
+        if missing > 0 and 2 * size > room:  # in the log, and then in the file
+            self.letters().make_room(missing, len(letters))
 
     def remove(self, place: int, removal: Removal) -> None:
         """Dead letters that leave without a chunk in their place."""
