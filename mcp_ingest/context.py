@@ -72,6 +72,11 @@ class Budget:
         self.used += count
         return True
 
+    def resize(self, limit: int) -> None:
+        """Another limit: what is held already stays held."""
+        self.limit = limit
+        self._wake()
+
     def give(self, count: int) -> None:
         """Give back what `take` reserved."""
         self.used -= count
@@ -129,7 +134,7 @@ class Share:
 
     def port(self, name: str, configured: int) -> int:
         """The port for the input of this name: where any free one would do, the one that all workers share."""
-        return self.ports.get(name, configured)
+        return configured or self.ports.get(name, 0)
 
     def takes(self, item: bytes) -> bool:
         """Whether an item that nobody has a position of falls to this worker; the same item always to the same."""

@@ -25,6 +25,8 @@ from mcp_ingest.errors import IngestError
 
 Record = dict[str, Any]
 
+OURS = "mcp-ingest"  # where an input's name stands of events that mcp-ingest makes itself: `generated`, not received
+
 
 class Term(StrEnum):
     """The terms of the ledger's three sums (way in, each output, dead letters)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from mcp_ingest.cli.run import announce, ours_among, stop_on_signals
+from mcp_ingest.cli.run import announce, obey_signals, ours_among
 from mcp_ingest.config.model import Configuration
 from mcp_ingest.engine.log import set_up
 from mcp_ingest.engine.supervisor import Supervisor
@@ -20,7 +20,7 @@ async def supervise(config: Configuration, path: str | None) -> None:
         logger.warning("%s", warning)
     command = [sys.executable, "-m", "mcp_ingest", "run", *(["-c", path] if path else [])]
     supervisor = Supervisor(config, command, metrics, logger)
-    stop_on_signals(supervisor)
+    obey_signals(supervisor.stop, supervisor.reload)
     try:
         async with asyncio.TaskGroup() as group:
             running = group.create_task(supervisor.run())

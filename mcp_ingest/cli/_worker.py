@@ -19,9 +19,6 @@ from mcp_ingest.engine.tuning import tune_allocator, tune_collector
 from mcp_ingest.errors import ConfigError, IngestError
 from mcp_ingest.metrics import Metrics
 
-#: Bytes in flight from the sockets to the spools, of all workers together, and of one at the least.
-_BUDGET, _LEAST_BUDGET = 256 * 2**20, 32 * 2**20
-
 
 def work(config: str | None, descriptor: int) -> int:
     """Work until the supervisor says so, or is gone; the exit code."""
@@ -45,8 +42,7 @@ async def _run(config: Configuration, link: Link) -> None:
     orders, metrics = link.orders, Metrics()
     logger = set_up(config.log, metrics, orders.index)
     share = Share(orders.index, orders.count, orders.ports, orders.positions, Path(config.spool.directory))
-    budget = max(_LEAST_BUDGET, _BUDGET // orders.count)
-    daemon = Daemon(config, metrics, logger, budget=budget, share=share, orphans=orders.orphans)
+    daemon = Daemon(config, metrics, logger, share=share, orphans=orders.orphans)
     await live(daemon, lambda: _serve(daemon, config, link), _end_with_supervisor(daemon, link))
 
 

@@ -30,6 +30,7 @@ from mcp_ingest.metrics import Metrics
 def command(config: str | None, worker: int | None) -> None:
     """Run the daemon in the foreground until SIGTERM or Ctrl-C."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # process 1 of a container would ignore it until we listen
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # there is nothing to reload yet
     if worker is not None:
         from mcp_ingest.cli._worker import work
 
@@ -58,25 +59,30 @@ def runner() -> asyncio.Runner:
     return asyncio.Runner(loop_factory=uvloop.new_event_loop)
 
 
-class Stoppable(Protocol):
-    """A daemon, or the supervisor of several."""
+def obey_signals(stop: Callable[[], None], reload: Callable[[], None]) -> None:
+    """Let SIGTERM and Ctrl-C begin the shutdown, SIGHUP a reload.
 
-    def stop(self) -> None:
-        """Begin the shutdown."""
+    But when the terminal that it runs on is closed, SIGHUP means what it always did.
+    """
+    had_terminal = sys.stderr.isatty()
 
+    def hung_up() -> None:
+        if had_terminal and not sys.stderr.isatty():
+            stop()
+        else:
+            reload()
 
-def stop_on_signals(what: Stoppable) -> None:
-    """Let SIGTERM and Ctrl-C begin the shutdown."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, what.stop)
+        loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(signal.SIGHUP, hung_up)
 
 
 async def live(
     daemon: Daemon, serve: Callable[[], Coroutine[Any, Any, None]], *others: Coroutine[Any, Any, None]
 ) -> None:
     """The daemon's whole life; the others go on until it ends, so does `serve`, which begins once the inputs listen."""
-    stop_on_signals(daemon)
+    obey_signals(daemon.stop, daemon.reloader.ask)
     try:
         async with asyncio.TaskGroup() as group:
             running = group.create_task(daemon.run())
@@ -119,7 +125,7 @@ async def _serve(daemon: Daemon, config: Configuration) -> None:
     """The pages, until cancelled; loaded only now, because that takes longer than all before it."""
     from mcp_ingest.web.server import serving
 
-    async with serving(daemon, config.http) as address:
+    async with serving(daemon, daemon.config.http) as address:
         tune_collector()
         await daemon.graph.listens.wait()
         listening = {name: str(each.where) for name, each in daemon.graph.inputs.items()}

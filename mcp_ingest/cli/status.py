@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,8 @@ def _of_spool(configuration: Configuration, folder: Path) -> dict[str, Any]:
     with SpoolReader(folder, types, configuration.spool.max_bytes // configuration.workers) as spool:
         ledger, usage = spool.ledger(), spool.usage()
         held = {name: spool.held(name) for name in types}
-        owed = status.owed(held, spool.backlog_of_removed_outputs())
+        removed = spool.backlog_of_removed_outputs()
+        owed = status.owed(held, removed)
         received, delivered = status.received(ledger), status.delivered(ledger)
     return {
         "inputs": {name: {"listening": None, "received": received[name]} for name in configuration.inputs},
@@ -96,11 +98,13 @@ def _of_spool(configuration: Configuration, folder: Path) -> dict[str, Any]:
                 "type": types[name],
                 "state": "stopped",
                 "held": each.events,
+                "held_bytes": each.bytes,
                 "oldest_age_seconds": status.age(each.oldest, now),
                 "delivered": delivered[name],
             }
             for name, each in held.items()
         },
+        "removed_outputs": {name: asdict(each) for name, each in removed.items()},
         "spool": status.spool_status(usage, now),
         "ledger": status.ledger_rows(ledger),
         "sums": status.sums(ledger, owed, usage.dead_letters),
@@ -109,12 +113,9 @@ def _of_spool(configuration: Configuration, folder: Path) -> dict[str, Any]:
 
 def lines(status: dict[str, Any]) -> list[str]:
     """The status for a person."""
-    shown = [
-        _head(status),
-        *_workers(status.get("workers", [])),
-        *_inputs(status["inputs"]),
-        *_outputs(status["outputs"]),
-    ]
+    shown = [_head(status), *_workers(status.get("workers", []))]
+    shown += [*_inputs(status["inputs"]), *_outputs(status["outputs"])]
+    shown += _removed(status.get("removed_outputs", {}))
     if "spool" in status:
         shown.append(_spool(status["spool"]))
     for section, by in (("inputs", "input"), ("outputs", "output"), ("dead_letters", "")):
@@ -127,7 +128,9 @@ def _head(status: dict[str, Any]) -> str:
         why = f": {status['why']}" if "why" in status else "; this is what its spool holds"
         return click.style("mcp-ingest is not running", fg="yellow") + why
     configuration = f", configuration: {status['configuration']}" if "configuration" in status else ""
-    return f"mcp-ingest {status['version']}, up {seconds(status['uptime_seconds'])}{configuration}"
+    head = f"mcp-ingest {status['version']}, up {seconds(status['uptime_seconds'])}{configuration}"
+    failed = (status.get("reload_failed") or "").splitlines()
+    return head + "".join(click.style(f"\n  the last reload failed: {line}", fg="red") for line in failed)
 
 
 def _workers(workers: list[dict[str, Any]]) -> list[str]:
@@ -151,7 +154,9 @@ def _outputs(outputs: dict[str, Any]) -> list[str]:
     shown = []
     for name, each in outputs.items():
         state = click.style(f"{each['state']:<24}", fg=_COLOURS.get(each["state"]))
-        held = f", held {each['held']:,} (oldest {seconds(each['oldest_age_seconds'])})" if each["held"] else ""
+        held = ""
+        if each["held"]:
+            held = f", held {each['held']:,} ({size(each['held_bytes'])}, oldest {seconds(each['oldest_age_seconds'])})"
         why = f": {each['why']}" if each.get("why") else ""
         shown.append(f"  out  {name:<16} {state} delivered {each['delivered']:,}{_rate(each)}{held}{why}")
         parked = each.get("parked") or {}
@@ -159,6 +164,13 @@ def _outputs(outputs: dict[str, Any]) -> list[str]:
         if len(parked) > _SHOWN:
             shown.append(f"       {'':<16} and {len(parked) - _SHOWN:,} more")
     return shown
+
+
+def _removed(outputs: dict[str, Any]) -> list[str]:
+    return [
+        f"  gone {name:<41} held {each['events']:,} ({size(each['bytes'])}), waits until it is configured again"
+        for name, each in outputs.items()
+    ]
 
 
 def _rate(each: dict[str, Any]) -> str:

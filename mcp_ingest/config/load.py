@@ -8,20 +8,31 @@ written.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Mapping as Names
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
 import mcp_ingest
 from mcp_ingest.component import Settings
-from mcp_ingest.config import tags
+from mcp_ingest.config import warnings
 from mcp_ingest.config.convert import to_settings
 from mcp_ingest.config.files import NAMED, Files
 from mcp_ingest.config.graph import Graph
-from mcp_ingest.config.model import MOST_WORKERS, Configuration, HttpSettings, LogSettings, PipelineConfig, Place
-from mcp_ingest.config.nodes import Mapping, Scalar, is_broken, is_empty
+from mcp_ingest.config.model import (
+    MOST_WORKERS,
+    Configuration,
+    HttpSettings,
+    LogSettings,
+    MemorySettings,
+    PipelineConfig,
+    Place,
+)
+from mcp_ingest.config.nodes import Mapping, Scalar, is_broken, is_empty, plain
 from mcp_ingest.errors import ConfigError
 from mcp_ingest.spool.model import SpoolSettings
 
@@ -34,12 +45,25 @@ S = TypeVar("S", bound=Settings)
 def load(path: str | None = None, environment: Names[str, str] = os.environ) -> Configuration:
     """The configuration of this file, or the first that there is; ConfigError names every mistake."""
     file, name = find_file(path, environment)
-    return _Loader(file, name, environment).whole()
+    return dataclasses.replace(_Loader(file, name, environment).whole(), given=path)
 
 
 def load_pipelines(path: str, environment: Names[str, str] = os.environ) -> dict[str, PipelineConfig]:
     """Only the pipelines of a file, which need not name inputs or outputs; ConfigError names every mistake."""
     return _Loader(Path(path), path, environment).pipelines_alone()
+
+
+def load_http(path: str | None, environment: Names[str, str] = os.environ) -> HttpSettings:
+    """Where the daemon of this file serves its pages, whatever mistakes the rest of it has."""
+    file, name = find_file(path, environment)
+    return _Loader(file, name, environment).settings("http", HttpSettings)
+
+
+def files_of(path: str | None, environment: Names[str, str] = os.environ) -> tuple[list[Path], list[Path]]:
+    """The files that `load` reads, those with mistakes included, and the directories in which others may turn up."""
+    files = Files(environment, lambda place, sentence: None)
+    files.read(find_file(path, environment)[0])
+    return sorted(files.read_already), sorted(files.directories)
 
 
 def find_file(path: str | None, environment: Names[str, str]) -> tuple[Path, str]:
@@ -76,11 +100,15 @@ class _Loader:
         inputs = self.graph.components("input", self.section("inputs"))
         pipelines = self.graph.pipelines(self.section("pipelines"), list(output_section.entries))
         spool, http = self.settings("spool", SpoolSettings), self.settings("http", HttpSettings)
-        log, workers = self.settings("log", LogSettings), self.workers()
+        memory, log = self.settings("memory", MemorySettings), self.settings("log", LogSettings)
+        workers = self.workers()
+        on_change = self.reload_on_change()
         self.complete()
         self.raise_problems()
-        warnings = tuple(_warnings(pipelines))
-        return Configuration(inputs, pipelines, outputs, spool, http, log, workers, self.name, warnings)
+        said = tuple(warnings.of(inputs, pipelines, outputs, spool))
+        return Configuration(
+            inputs, pipelines, outputs, spool, http, memory, log, workers, on_change, self.name, warnings=said
+        )
 
     def pipelines_alone(self) -> dict[str, PipelineConfig]:
         """The section `pipelines`, whatever outputs it names."""
@@ -110,6 +138,17 @@ class _Loader:
             return 1
         return int(str(value))
 
+    def reload_on_change(self) -> bool:
+        """Whether the daemon reloads by itself when a file of the configuration changes."""
+        entry = self.files.sections.get("reload_on_change")
+        if entry is None or is_empty(entry.node) or is_broken(entry.node):
+            return False
+        try:
+            return msgspec.convert(plain(entry.node), bool, strict=False)
+        except msgspec.ValidationError:
+            self.report(entry.node.place, "reload_on_change: must be true or false")
+            return False
+
     def complete(self) -> None:
         """Report what no configuration can be without."""
         for name in () if self.files.incomplete else NAMED:
@@ -121,18 +160,3 @@ class _Loader:
         if self.problems:
             ordered = sorted(self.problems, key=lambda problem: problem[0])
             raise ConfigError([f"{place}: {sentence}" for place, sentence in ordered])
-
-
-def _warnings(pipelines: dict[str, PipelineConfig]) -> list[str]:
-    sentences = [
-        f"{pipeline.place}: pipeline `{pipeline.name}` has no `redact`: card numbers and secrets reach the disk"
-        for pipeline in pipelines.values()
-        if not any(stage.type == "redact" for stage in pipeline.stages)
-    ]
-    if not tags.covered(["**"], [pattern for pipeline in pipelines.values() for pattern in pipeline.match]):
-        last = list(pipelines.values())[-1]
-        sentences.append(
-            f"{last.place}: some tags fit no pipeline: what no pipeline takes is dead-lettered as unmatched "
-            '(a last one with `match: "**"` takes it)'
-        )
-    return sentences

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from mcp_ingest.component import ByteSize, Duration, Kind, find, names
-from mcp_ingest.config.model import MOST_WORKERS, HttpSettings, LogSettings
+from mcp_ingest.config.model import MOST_WORKERS, HttpSettings, LogSettings, MemorySettings
 from mcp_ingest.spool.model import SpoolSettings
 
 #: Numbers and other scalars may come from a variable, so that an editor must take the string for it, too.
@@ -18,7 +18,7 @@ def schema() -> dict[str, Any]:
     """A schema (draft 2020-12) that editors complete and check the file with."""
     kinds: tuple[Kind, ...] = ("input", "stage", "output")
     found = {kind: {name: find(kind, name).Config for name in names(kind)} for kind in kinds}
-    sections = {"spool": SpoolSettings, "http": HttpSettings, "log": LogSettings}
+    sections = {"spool": SpoolSettings, "http": HttpSettings, "memory": MemorySettings, "log": LogSettings}
     everything = [config for configs in found.values() for config in configs.values()]
     components, definitions = _components([*everything, *sections.values()])
     references = iter(components)
@@ -29,6 +29,11 @@ def schema() -> dict[str, Any]:
         "pipelines": _pipelines(refs["stage"]),
         "outputs": _section("Where events go.", refs["output"], definitions),
         **{name: next(references) for name in sections},
+        "reload_on_change": {
+            "description": "Reload when the files of the configuration change.",
+            "anyOf": [{"type": "boolean"}, _VARIABLE],
+            "default": False,
+        },
         "workers": {
             "description": "Worker processes.",
             "anyOf": [{"type": "integer", "minimum": 1, "maximum": MOST_WORKERS}, _VARIABLE],

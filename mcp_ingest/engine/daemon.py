@@ -13,18 +13,22 @@ import asyncio
 import dataclasses
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from mcp_ingest import __version__
+from mcp_ingest.config.load import load
 from mcp_ingest.config.model import Configuration
 from mcp_ingest.context import Budget, Clock, Share, SystemClock
 from mcp_ingest.engine import status
-from mcp_ingest.engine.folders import config_of
-from mcp_ingest.engine.graph import Graph, Surroundings
+from mcp_ingest.engine.folders import config_of, refusals_of_workers
+from mcp_ingest.engine.graph import Graph, Surroundings, bounds_of
 from mcp_ingest.engine.log import files_written_to
+from mcp_ingest.engine.reload import Reloader
 from mcp_ingest.engine.together import together
+from mcp_ingest.engine.watch import watch
 from mcp_ingest.engine.why import why
-from mcp_ingest.errors import IngestError, SpoolError
+from mcp_ingest.errors import ConfigError, IngestError, SpoolError
 from mcp_ingest.metrics import Metrics
 from mcp_ingest.spool import Spool
 
@@ -40,7 +44,6 @@ class Daemon:
         metrics: Metrics,
         logger: logging.Logger,
         clock: Clock | None = None,
-        budget: int = 256 * 2**20,
         share: Share | None = None,
         orphans: Sequence[int] = (),
     ) -> None:
@@ -51,19 +54,36 @@ class Daemon:
         self._stop = asyncio.Event()
         self._fatal: IngestError | None = None
         share = share or Share()
-        around = Surroundings(self.clock, metrics, logger, Budget(budget), files_written_to(logger), share)
+        self.budget = Budget(config_of(config, share).memory.max_in_flight)
+        around = Surroundings(self.clock, metrics, logger, self.budget, files_written_to(logger), share)
         self.graphs = {index: self._graph(config, around, index) for index in (share.index, *orphans)}
         self.graph = self.graphs[share.index]
         self.spool = self.graph.spool
+        self.reloader = Reloader(self.graph, lambda: self._load(config, self.graph), self._apply)
+        self._others = [
+            Reloader(graph, partial(self._load, config, graph), lambda _: None)
+            for graph in self.graphs.values()
+            if graph is not self.graph
+        ]
         self._backlogs: dict[int, Graph] = {}  # of workers that are no more
         self._rates = {graph: status.Rates() for graph in self.graphs.values()}
 
     def _graph(self, config: Configuration, around: Surroundings, index: int) -> Graph:
-        """The graph of this worker, or of one that is no more."""
-        share = dataclasses.replace(around.share, index=index)
-        mine, types = config_of(config, share), {output.name: output.type for output in config.outputs.values()}
-        spool = Spool(mine.spool, types, self.clock, self.log, self.metrics)
-        return Graph(mine, spool, dataclasses.replace(around, share=share), self._fail)
+        """The graph of this worker, or of one that is no more, which has metrics of its own."""
+        if index != around.share.index:
+            share = dataclasses.replace(around.share, index=index)
+            around = dataclasses.replace(around, share=share, metrics=Metrics())
+        mine, types = config_of(config, around.share), {output.name: output.type for output in config.outputs.values()}
+        spool = Spool(mine.spool, types, self.clock, self.log, around.metrics, bounds_of(mine))
+        return Graph(mine, spool, around, self._fail)
+
+    def _load(self, first: Configuration, graph: Graph) -> Configuration:
+        """The configuration as it is now, as this graph takes it; `first` is the one of the start."""
+        share = graph.around.share
+        found = load(first.given)
+        if share.several and (problems := refusals_of_workers(first, found, share)):
+            raise ConfigError(problems)
+        return config_of(found, share)
 
     @property
     def config(self) -> Configuration:
@@ -77,26 +97,33 @@ class Daemon:
 
         Raises IngestError when the spool or an input cannot be opened at all.
         """
-        graphs = self.graphs.values()
+        graphs, reloaders = self.graphs.values(), [self.reloader, *self._others]
         try:
-            for index, graph in self.graphs.items():
-                await graph.spool.open()
-                graph.build()
-                if graph is not self.graph and (held := _held(graph)):
-                    self._backlogs[index] = graph
-                    self.log.info("delivers %d events of worker %d, which is no more", held, index)
+            await self._open()
             async with asyncio.TaskGroup() as group:
                 for graph in graphs:
                     graph.start(group)
-                sampler = group.create_task(self._sample())
+                for reloader in reloaders:
+                    group.create_task(reloader.run())
+                others = [group.create_task(each) for each in (self._sample(), watch(self.graph, self.reloader.ask))]
                 await self._stop.wait()
+                await asyncio.gather(*(reloader.stop() for reloader in reloaders))
                 await asyncio.gather(*(graph.finish() for graph in graphs))
-                sampler.cancel()
+                for task in others:
+                    task.cancel()
         finally:
             await asyncio.gather(*(graph.close() for graph in graphs))
             await asyncio.gather(*(graph.spool.close() for graph in graphs))
         if self._fatal is not None:
             raise self._fatal
+
+    async def _open(self) -> None:
+        for index, graph in self.graphs.items():
+            await graph.spool.open()
+            graph.build()
+            if graph is not self.graph and (held := _held(graph)):
+                self._backlogs[index] = graph
+                self.log.info("delivers %d events of worker %d, which is no more", held, index)
 
     def stop(self) -> None:
         """Begin the shutdown; `run` returns when it is done."""
@@ -106,6 +133,13 @@ class Daemon:
         self._fatal = error
         self.stop()
 
+    def _apply(self, config: Configuration) -> None:
+        """Take what is neither the graph's nor the spool's of a new configuration."""
+        self.log.setLevel(config.log.level.upper())
+        self.budget.resize(config.memory.max_in_flight)
+        for other in self._others:
+            other.ask()
+
     def ready(self) -> str | None:
         """None when every input listens and the spool takes events, else a sentence that says what is missing."""
         if self._stop.is_set():
@@ -114,22 +148,8 @@ class Daemon:
             missing = graph.not_listening() if graph.inputs else sorted(graph.config.inputs)
             if missing:
                 return f"not listening yet: {', '.join(missing)}"
-        if not self.spool.has_room():
-            return "the spool is full and takes no events"
-        return None
-
-    def _say_empty(self) -> None:
-        """Say it once when the spool of a worker that is no more holds nothing any more."""
-        for index, graph in [*self._backlogs.items()]:
-            if not _held(graph):
-                del self._backlogs[index]
-                self.log.info("everything that the spool of worker %d held is delivered", index)
-
-    async def _expire(self, spool: Spool) -> None:
-        try:
-            await spool.dead_letters.expire(spool.usage().letters)
-        except SpoolError as error:
-            self.log.error("dead letters that are too old could not be let go: %s", error)
+        why = self.spool.why_full()
+        return f"{why} and takes no events" if why else None
 
     async def _sample(self) -> None:
         while True:
@@ -141,6 +161,19 @@ class Daemon:
                 await self._expire(graph.spool)
             self._say_empty()
             await asyncio.sleep(_SAMPLE_SECONDS)
+
+    async def _expire(self, spool: Spool) -> None:
+        try:
+            await spool.dead_letters.expire(spool.usage().letters)
+        except SpoolError as error:
+            self.log.error("dead letters that are too old could not be let go: %s", error)
+
+    def _say_empty(self) -> None:
+        """Say it once when the spool of a worker that is no more holds nothing any more."""
+        for index, graph in [*self._backlogs.items()]:
+            if not _held(graph):
+                del self._backlogs[index]
+                self.log.info("everything that the spool of worker %d held is delivered", index)
 
     # --- what it says of itself ---
 
@@ -163,6 +196,7 @@ class Daemon:
         return {
             "version": __version__,
             "configuration": self.config.path,
+            "reload_failed": next((each.why for each in (self.reloader, *self._others) if each.why), None),
             "uptime_seconds": self.clock.monotonic() - self._began,
             "ready": self.ready(),
             **together([self._status_of(graph) for graph in self.graphs.values()]),
@@ -192,6 +226,7 @@ class Daemon:
                     "why": delivery.why or None,
                     "parked": delivery.parked(),
                     "held": held[name].events,
+                    "held_bytes": held[name].bytes,
                     "oldest_age_seconds": status.age(held[name].oldest, wall),
                     "delivered": delivered[name],
                     "rate": rates.rate(f"output {name}", now, delivered[name]),

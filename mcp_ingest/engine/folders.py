@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from mcp_ingest.component import ByteSize, find
-from mcp_ingest.config.model import Configuration
+from mcp_ingest.config.model import LEAST_IN_FLIGHT, ComponentConfig, Configuration
 from mcp_ingest.context import Positions, Share
 from mcp_ingest.errors import SpoolError
 from mcp_ingest.spool import SpoolReader
@@ -53,13 +53,37 @@ def settings_of(settings: SpoolSettings, index: int, count: int) -> SpoolSetting
 
 
 def config_of(config: Configuration, share: Share) -> Configuration:
-    """What of the configuration this worker runs: its spool, and the inputs that it has a part in."""
+    """What of the configuration this worker runs: the inputs that it has a part in, its part of every bound."""
     wanted = ("items",) if share.index >= share.count else ("ports", "items")
     if share.index == 0:
         wanted = (*wanted, "one")
     inputs = {name: each for name, each in config.inputs.items() if find("input", each.type).sharing in wanted}
     spool = settings_of(config.spool, share.index, share.count)
-    return dataclasses.replace(config, inputs=inputs, spool=spool)
+    outputs = {name: _part_of(each, share.count) for name, each in config.outputs.items()}
+    in_flight = ByteSize(max(config.memory.max_in_flight // share.count, LEAST_IN_FLIGHT))
+    memory = msgspec.structs.replace(config.memory, max_in_flight=in_flight)
+    return dataclasses.replace(config, inputs=inputs, outputs=outputs, spool=spool, memory=memory)
+
+
+def _part_of(output: ComponentConfig, count: int) -> ComponentConfig:
+    bound = output.settings.max_backlog
+    if bound is None or count == 1:
+        return output
+    return dataclasses.replace(
+        output, settings=msgspec.structs.replace(output.settings, max_backlog=ByteSize(bound // count))
+    )
+
+
+def refusals_of_workers(first: Configuration, found: Configuration, share: Share) -> list[str]:
+    """A sentence for each thing that only the supervisor could change, which a reload does not reach."""
+    problems = []
+    if found.http != first.http:
+        problems.append("http: with several workers a reload cannot change it; stop the daemon and start it again")
+    for name, each in found.inputs.items():
+        chosen = find("input", each.type).sharing != "ports" or each.settings.port or name in share.ports
+        if not chosen:
+            problems.append(f"{each.place}: {name}: with several workers a reload cannot choose a free port")
+    return problems
 
 
 def positions_there(directory: Path) -> Positions:

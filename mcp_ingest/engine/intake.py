@@ -13,7 +13,7 @@ from mcp_ingest.context import Clock
 from mcp_ingest.engine import letters
 from mcp_ingest.engine.lines import finish
 from mcp_ingest.engine.pipeline import Pipeline
-from mcp_ingest.event import Batch, ChunkSlice, Progress, Record, Rejected, Term
+from mcp_ingest.event import OURS, Batch, ChunkSlice, Progress, Record, Rejected, Term
 from mcp_ingest.spool import Spool
 from mcp_ingest.spool.model import HIGH, NORMAL, InputKey, Intake, LetterKey, NewChunk, OutputKey
 
@@ -47,6 +47,15 @@ class IntakeMaker:
         self._spool = spool
         self._clock = clock
         self._by_tag: dict[str, Pipeline | None] = {}
+
+    def use(self, routes: Sequence[Route], outputs: Mapping[str, Output]) -> None:
+        """Decide by these from now on: between two turns."""
+        self._routes, self._outputs = routes, outputs
+        self._by_tag.clear()
+
+    def takes(self, tag: str) -> bool:
+        """Whether a pipeline takes this tag."""
+        return self.pipeline(tag) is not None
 
     def taken_before(self, chunks: Sequence[ChunkSlice]) -> set[int]:
         """The places of those forward chunks, or slices of them, that are committed already or stand here twice."""
@@ -137,7 +146,7 @@ class IntakeMaker:
         name = pipeline.name if pipeline else UNMATCHED
         ledger = made.intake.ledger
         for source, count in batch.counts().items():
-            ledger[InputKey(source, name, *came)] += count
+            ledger[InputKey(source, name, *(came if source != OURS else (Term.GENERATED, "")))] += count
         for rejected in batch.outcome.rejected:
             ledger[InputKey(rejected.origin.input, name, *came)] += 1
         if pipeline is None:

@@ -84,6 +84,10 @@ class Member:
         self._stopping.set()
         self._signal(signal.SIGTERM)
 
+    def reload(self) -> None:
+        """Let it read its configuration again; one that is being started reads it anyway."""
+        self._signal(signal.SIGHUP)
+
     def kill(self) -> None:
         """End it at once."""
         self._signal(signal.SIGKILL)

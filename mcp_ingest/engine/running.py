@@ -7,10 +7,11 @@ import dataclasses
 import itertools
 from collections.abc import Callable
 
-from mcp_ingest.component import Emit, Input, find
+from mcp_ingest.component import Emit, Input
 from mcp_ingest.config.model import ComponentConfig
 from mcp_ingest.context import Context
 from mcp_ingest.engine import letters
+from mcp_ingest.engine.parts import build
 from mcp_ingest.engine.retry import pause
 from mcp_ingest.errors import IngestError
 from mcp_ingest.event import describe
@@ -28,11 +29,9 @@ class RunningInput:
         self.where: str | None = None
         self.listened = False
         self.failed: IngestError | None = None
-        self.input: Input = find("input", config.type)(
-            config.settings, dataclasses.replace(context, name=config.name, ready=self._is_ready)
-        )
+        self.input: Input = build("input", config, dataclasses.replace(context, ready=self._is_ready))
+        self.heard = heard
         self._log = context.logger
-        self._heard = heard
         self._ending = False
 
     async def run(self, emit: Emit) -> None:
@@ -45,22 +44,26 @@ class RunningInput:
                 if not self.listened:
                     sentence = f"input {self.name}: {describe(error)}"
                     self.failed = error if isinstance(error, IngestError) else IngestError(sentence)
-                    self._heard()
+                    self.heard()
                     return
                 why = letters.safe_text(describe(error))
                 self._log.exception("input %s failed and is started again: %s", self.name, why)
-            self.where = None
+            self.where = None  # it left by itself
             if self._ending:
                 return
             await asyncio.sleep(pause(attempt))
 
+    def begin(self) -> None:
+        """It is about to be run, for the first time or again."""
+        self._ending, self.failed = False, None
+
     def end(self) -> None:
         """It is about to be cancelled: do not start it again."""
-        self._ending = True
+        self._ending, self.where = True, None
 
     def _is_ready(self, where: str) -> None:
         self.where, self.listened = where, True
-        self._heard()
+        self.heard()
 
 
 def _innermost(error: BaseException) -> BaseException:

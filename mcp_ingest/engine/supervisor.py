@@ -69,6 +69,11 @@ class Supervisor:
         """Begin the shutdown; `run` returns when all workers have ended."""
         self._stop.set()
 
+    def reload(self) -> None:
+        """Let every worker read its configuration again."""
+        for member in self.members:
+            member.reload()
+
     def ready(self) -> str | None:
         """None when every worker listens, else a sentence that says what is missing."""
         if self._stop.is_set():

@@ -1,8 +1,9 @@
 """One answer out of those of several spools or workers: numbers are added, of ages the greatest, by their shape.
 
-What a value means stands in its name where its type does not say it: `…_age_seconds` and `uptime_seconds` are
-the greatest, `state` is the worst, everything else that is a number is a sum. Rows (lists of objects) that differ only
-in their numbers and truths are one row, so that the ledger's rows are added and a sum is closed if it is for all.
+What a value means stands in its name where its type does not say it: `…_age_seconds` and `uptime_seconds` are the
+greatest, `oldest` is the least, `state` is the worst, everything else that is a number is a sum. Rows (lists of
+objects) that differ only in their numbers and truths are one row, so that the ledger's rows are added and a sum is
+closed if it is for all.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ def _truths(answers: Sequence[bool], name: str) -> bool:
 
 
 def _numbers(answers: Sequence[float], name: str) -> float:
+    if name == "oldest":
+        return min(answers)
     return max(answers) if name.endswith(_GREATEST) else sum(answers)
 
 

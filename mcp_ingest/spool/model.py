@@ -39,8 +39,16 @@ class SpoolSettings(Settings):
         ByteSize, Meta(description="Used bytes above which `when_full` applies; the write-ahead log counts apart.")
     ] = msgspec.field(default_factory=lambda: ByteSize(8 * 2**30))
     when_full: Annotated[
-        Literal["block"], Meta(description="`block`: inputs wait, their senders see backpressure.")
+        Literal["block", "drop_oldest", "reject"],
+        Meta(
+            description="`block`: inputs wait, their senders see backpressure. `drop_oldest`: the oldest events are "
+            "let go, errors last. `reject`: senders are refused and come again; files are read later."
+        ),
     ] = "block"
+    max_removed_backlog: Annotated[
+        ByteSize,
+        Meta(description="Bytes that an output may owe which the configuration has no more; above, its oldest go."),
+    ] = msgspec.field(default_factory=lambda: ByteSize(2**30))
     ballast_bytes: Annotated[
         ByteSize,
         Meta(description="Size of the file that is given up when the disk is full, so that deletes still work."),
@@ -304,7 +312,8 @@ class Usage:
 
 @dataclass(slots=True)
 class Held:
-    """What one output owes: events, and the commit time of the oldest (None: nothing)."""
+    """What one output owes: events, the commit time of the oldest (None: nothing), its chunks' bytes as stored."""
 
     events: int
     oldest: int | None
+    bytes: int = 0

@@ -138,7 +138,7 @@ class SpoolReader:
         if output not in self._truth.ids:
             return Held(0, None)
         state = self._truth.output(output)
-        return Held(state.events, state.oldest)
+        return Held(state.events, state.oldest, state.bytes)
 
     def backlog_of_removed_outputs(self) -> dict[str, Held]:
         """What is owed to outputs that the configuration does not have."""
@@ -173,7 +173,7 @@ class SpoolReader:
         except sqlite3.Error as error:
             raise SpoolError(f"the dead letters cannot be deleted: {error}") from error
         self._truth.apply(changes)
-        return len(changes.numbers[0])
+        return len(changes.answers[0])
 
     def look(self, question: Callable[[Reader], Value]) -> Value:
         """The answer to a question to the database."""

@@ -51,6 +51,8 @@ CREATE TABLE owed (                 -- goes when the output's mark has passed an
     chunk INTEGER NOT NULL,
     output INTEGER NOT NULL,
     events INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,         -- of the chunk's body: what it takes while somebody owes it
+    priority INTEGER NOT NULL,      -- the chunk's: which of them go first is looked up without touching the chunks
     PRIMARY KEY (chunk, output)
 ) WITHOUT ROWID;
 CREATE TABLE pending (

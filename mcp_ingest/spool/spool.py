@@ -51,6 +51,7 @@ from mcp_ingest.spool.model import (
     SpoolSettings,
     Usage,
 )
+from mcp_ingest.spool.overflow import BY_HAND, LOW_WATER, Bound, Cut, Drop, Dropped, InHand, cuts, why_full
 from mcp_ingest.spool.reader import Reader
 from mcp_ingest.spool.transaction import Damage, Writer
 from mcp_ingest.spool.truth import Changes, Truth, load, register
@@ -69,7 +70,9 @@ class Spool:
         clock: Clock,
         logger: logging.Logger,
         metrics: Metrics,
+        bounds: Mapping[str, Bound] | None = None,
     ) -> None:
+        """`bounds` are what the configuration says of the outputs' backlogs, by name."""
         self.directory = Path(settings.directory)
         self._settings = settings
         self._names = dict(outputs)
@@ -83,14 +86,16 @@ class Spool:
         self._cache = RecentChunks(0)
         self._news = asyncio.Event()
         self._space = asyncio.Event()
-        self._full = False
+        self._over = asyncio.Event()
+        self._bounds = _bounds(bounds or {})
+        self._full = self._said_full = False
         self._worker: Worker | None = None
         self._reader: Reader | None = None
+        self._writer: Writer | None = None  # the thread's
         self._letter_reader: LetterReader | None = None
         self._uuid = b""
-        self._bounds = LetterBounds.of(settings)
         self.dead_letters = LetterStore(
-            self._call, self._put, lambda: self._open_letter_reader, self._bounds, clock, logger
+            self._call, self._put, lambda: self._open_letter_reader, LetterBounds.of(settings), clock, logger
         )
 
     # --- life ----------------------------------------------------------------------------------------------
@@ -132,8 +137,8 @@ class Spool:
         sync_directory(self.directory)
         if not self._ballast.take():
             self._logger.warning("there is no room for the spool's ballast in %s", self.directory)
-        writer = Writer(connection, self._uuid, truth, self._clock.time_ns, self._bounds)
-        worker.begin(writer, self._ballast, self.directory)
+        self._writer = Writer(connection, self._uuid, truth, self._clock.time_ns, self.dead_letters.bounds)
+        worker.begin(self._writer, self._ballast, self.directory)
 
     def _database(self) -> tuple[sqlite3.Connection, Truth]:
         """The database with what it holds; a damaged one is set aside, on a full disk the ballast goes."""
@@ -194,7 +199,30 @@ class Spool:
         """Record what became of a request; chunks that nobody owes any more go in the same transaction."""
         await self._put(settlement)
 
-    def _put(self, work: Intake | Settlement | Damage | Removal | Callable[[], Any]) -> asyncio.Future[Any]:
+    async def drop(self, cut: Cut, in_hand: Mapping[str, InHand]) -> Dropped:
+        """Let go of a slice of the cut, in one transaction with its counters; empty when nothing may go now.
+
+        `in_hand` are the chunks of which each output's delivery holds events. No delivery may take anything from the
+        spool meanwhile.
+        """
+        held = {self._truth.ids[name]: each for name, each in in_hand.items()}
+        dropped: Dropped = await self._put(Drop(cut, held))
+        return dropped
+
+    async def drop_backlog(self, name: str) -> int:
+        """Let go of all that a removed output owes, by its `name (type)`; how many events that were.
+
+        SpoolError when it is no removed output with a backlog.
+        """
+        state = self._truth.removed_state(name)
+        if state is None:
+            raise SpoolError(f"there is no backlog of a removed output {name!r}")
+        events = 0
+        while state.bytes:
+            events += (await self.drop(Cut([{state.id: BY_HAND}], state.bytes, frees=False), {})).events
+        return events
+
+    def _put(self, work: Intake | Settlement | Damage | Removal | Drop | Callable[[], Any]) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if self._worker is None:
             future.set_exception(SpoolError("the spool is closed"))
@@ -212,6 +240,8 @@ class Spool:
             self._truth.apply(changes)
             self._cache.add(changes.chunks)
             self._cache.drop(changes.gone)
+            for output, numbers in changes.forgotten.items():
+                self._cache.forget(output, numbers)
             self._seconds.observe(changes.seconds)
             self._commits.inc()
             if changes.expired:
@@ -235,10 +265,21 @@ class Spool:
         self._signal()
 
     def _signal(self) -> None:
-        if self.has_room():
-            self._space.set()
-        else:
-            self._space.clear()
+        why = self.why_full()
+        (self._space.clear if why else self._space.set)()
+        (self._over.set if self.cuts() else self._over.clear)()
+        if why or self._said_full:
+            self._say(why)
+
+    def _say(self, why: str | None) -> None:
+        """One line when nothing more is taken and one when there is room again, not at each commit about the limit."""
+        if why and not self._said_full and not self._over.is_set() and not self._full:
+            self._said_full = True
+            what = "events are refused" if self._settings.when_full == "reject" else "inputs wait"
+            self._logger.warning("%s: %s until something is delivered", why, what)
+        elif not why and self._said_full and self._truth.space.used < LOW_WATER * self._settings.max_bytes:
+            self._said_full = False
+            self._logger.info("the spool takes events again")
 
     # --- what is committed ---------------------------------------------------------------------------------
 
@@ -270,11 +311,21 @@ class Spool:
     def held(self, output: str) -> Held:
         """What the output owes: events above its mark and pending ones."""
         state = self._truth.output(output)
-        return Held(state.events, state.oldest)
+        return Held(state.events, state.oldest, state.bytes)
+
+    def names(self) -> dict[int, str]:
+        """The outputs of the configuration by the id that a `Cut` has for them."""
+        return {number: name for name, number in self._truth.ids.items()}
+
+    def cuts(self) -> list[Cut]:
+        """What may be let go because something is over a bound: the spool, its disk, an output's backlog."""
+        wants = max(2 * self._settings.ballast_bytes, self._truth.space.used // 16) if self._full else 0
+        return cuts(self._truth, self._settings, self._bounds, wants)
 
     def output_type(self, output: str) -> str | None:
         """The type of an output of the configuration; None for a name that it does not have."""
-        return self._names.get(output)
+        number = self._truth.ids.get(output)
+        return None if number is None else self._truth.outputs[number].type
 
     def usage(self) -> Usage:
         """How full the spool is."""
@@ -284,16 +335,63 @@ class Spool:
         """What is owed to outputs that the configuration no longer has, by `name (type)`."""
         return self._truth.removed()
 
+    # --- another configuration -----------------------------------------------------------------------------
+
+    async def register(self, outputs: Mapping[str, str]) -> dict[str, int]:
+        """The numbers of these outputs (name to type) in the database, in which each has its place from now on.
+
+        SpoolError when the disk takes no new one.
+        """
+        writer = self._open_writer
+        ids, new = await self._call(lambda: writer.register(outputs))
+        self._truth.outputs.update({state.id: state for state in new})
+        return ids
+
+    async def take(self, settings: SpoolSettings, ids: dict[str, int], bounds: Mapping[str, Bound]) -> None:
+        """These are the configuration's outputs from now on, by what `register` gave, and these its settings.
+
+        No commit may be under way, and nobody deliver for an output of which another has the name. What is new begins
+        with the next commit.
+        """
+        writer, truth = self._open_writer, self._truth
+        states = [truth.outputs[number] for number in ids.values() if number not in truth.ids.values()]
+        marks = {state.id: truth.last for state in states if not state.events}
+        letter_bounds = self.dead_letters.bounds = LetterBounds.of(settings)
+        await self._call(lambda: writer.take(ids, marks, letter_bounds))
+        for number, mark in marks.items():
+            truth.outputs[number].mark = mark
+        if ids != self._truth.ids:
+            self._cache = RecentChunks(self._truth.last)  # it knows outputs by their names alone
+        self._truth.ids = ids
+        self._settings = settings
+        self._bounds = _bounds(bounds)
+        self._signal()
+
     # --- waiting -------------------------------------------------------------------------------------------
 
     def has_room(self) -> bool:
-        """Whether an intake may be committed: used pages below the limit, and the disk not full."""
-        return not self._full and self._truth.space.used < self._settings.max_bytes
+        """Whether an intake may be committed: the disk is not full, and no bound is reached that `when_full` is for."""
+        return self.why_full() is None
+
+    def why_full(self) -> str | None:
+        """Why no intake may be committed now, None when it may."""
+        return "the spool is full" if self._full else why_full(self._truth, self._settings, self._bounds)
+
+    @property
+    def rejects(self) -> bool:
+        """Whether a full spool refuses events (`when_full: reject`) rather than letting their senders wait."""
+        return self._settings.when_full == "reject"
 
     async def room(self) -> None:
-        """Wait until there is room; the policy `block` is to await this before each commit."""
+        """Wait until there is room."""
         while not self.has_room():
             await self._space.wait()
+
+    async def overflow(self) -> list[Cut]:
+        """Wait until something may be let go because it is over a bound; what."""
+        while not (found := self.cuts()):
+            await self._over.wait()
+        return found
 
     async def news(self, output: str, after: int) -> int:
         """Wait for a chunk numbered above `after` that names the output; the highest such number."""
@@ -356,6 +454,12 @@ class Spool:
         return await self._call(lambda: question(self._open_reader))
 
     @property
+    def _open_writer(self) -> Writer:
+        if self._writer is None:
+            raise SpoolError("the spool is not open")
+        return self._writer
+
+    @property
     def _open_reader(self) -> Reader:
         if self._reader is None:
             raise SpoolError("the spool is not open")
@@ -366,3 +470,8 @@ class Spool:
         if self._letter_reader is None:
             raise SpoolError("the spool is not open")
         return self._letter_reader
+
+
+def _bounds(bounds: Mapping[str, Bound]) -> dict[str, Bound]:
+    """Those that bound something."""
+    return {name: bound for name, bound in bounds.items() if bound != Bound()}

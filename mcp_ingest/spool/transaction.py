@@ -6,17 +6,31 @@ Everything here runs in the spool's thread. Nothing outside the transaction chan
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from mcp_ingest.codecs.columns import Coded
+from mcp_ingest.errors import SpoolFullError
 from mcp_ingest.event import Term
 from mcp_ingest.spool.chunk import Stamp, encode, stamped
-from mcp_ingest.spool.letters import LetterBook, LetterBounds
+from mcp_ingest.spool.dropping import let_go
+from mcp_ingest.spool.letters import LetterBook, LetterBounds, letter_bytes
 from mcp_ingest.spool.model import Chunk, DeadLetter, Intake, KeptLetters, OutputKey, Pending, Removal, Settlement
+from mcp_ingest.spool.overflow import Drop
 from mcp_ingest.spool.rows import ADD_TO_LEDGER, bitmap, ledger_rows
+from mcp_ingest.spool.schema import PAGE
 from mcp_ingest.spool.seen import BLOCK, BLOCKS, DIGEST_BYTES, KEEP_NS, split
-from mcp_ingest.spool.truth import Changes, Truth, oldest_chunk, oldest_owed, used_bytes
+from mcp_ingest.spool.truth import (
+    Changes,
+    OutputState,
+    Truth,
+    last_number,
+    oldest_chunk,
+    oldest_owed,
+    register,
+    used_bytes,
+)
 
 
 @dataclass(slots=True)
@@ -44,7 +58,11 @@ class Damage:
     why: str
 
 
-Work = Prepared | Settlement | Damage | Removal
+#: What letters take of the file and of the log by their bytes: their pages are not full. And what the rest takes.
+_PAGES_FOR_LETTERS = 1.4
+_LOG_FOR_REST = 2**17
+
+Work = Prepared | Settlement | Damage | Removal | Drop
 
 
 class Writer:
@@ -61,17 +79,40 @@ class Writer:
         self.connection = connection
         self._uuid = uuid
         self._ids = dict(truth.ids)
-        self._names = {state.id: state.name for state in truth.outputs.values()}
-        self._types = {state.id: state.type for state in truth.outputs.values()}
-        self._marks = {state.id: state.mark for state in truth.outputs.values()}
-        self._last = {state.id: state.last for state in truth.outputs.values()}
-        self._oldest = {state.id: state.oldest for state in truth.outputs.values()}
+        self._names: dict[int, str] = {}
+        self._types: dict[int, str] = {}
+        self._marks: dict[int, int] = {}
+        self._last: dict[int, int] = {}
+        self._oldest: dict[int, int | None] = {}
+        for state in truth.outputs.values():
+            self._know(state)
         self._number = self._committed = truth.last
         self._time_ns = time_ns
         self._loose = self._count_loose()
         self._letters = truth.letters
         self._bounds = bounds or LetterBounds()
         self.written = 0  # bytes of chunks and letters since the last checkpoint, about
+
+    def register(self, outputs: Mapping[str, str]) -> tuple[dict[str, int], list[OutputState]]:
+        """The ids of these outputs (name to type), and the states of those that were not there before."""
+        ids = register(self.connection, outputs)
+        new = []
+        for name, number in ids.items():
+            if number not in self._names:
+                state = OutputState(number, name, outputs[name], last_number(self.connection))
+                self._know(state)
+                new.append(state)
+        return ids, new
+
+    def _know(self, state: OutputState) -> None:
+        self._names[state.id], self._types[state.id] = state.name, state.type
+        self._marks[state.id], self._last[state.id], self._oldest[state.id] = state.mark, state.last, state.oldest
+
+    def take(self, ids: Mapping[str, int], marks: Mapping[int, int], bounds: LetterBounds) -> None:
+        """Names mean these outputs from now on; those of `marks`, which owe nothing, begin behind these chunks."""
+        self._bounds = bounds
+        self._ids.update(ids)
+        self._marks.update(marks)
 
     def prepare(self, intake: Intake) -> Prepared:
         """Number and encode the chunks; ValueError and the like when one cannot be encoded."""
@@ -86,10 +127,14 @@ class Writer:
             prepared.chunks.append(PreparedChunk(chunk, encode(chunk, self._uuid), owed))
         return prepared
 
-    def write(self, works: Sequence[Work]) -> Changes:
-        """Write all of it, durably, or raise and leave nothing of it."""
+    def write(self, works: Sequence[Work], room: int | None = None) -> Changes:
+        """Write all of it, durably, or raise and leave nothing of it.
+
+        `room` are the bytes that a full disk still has: where new dead letters do not fit, the oldest make room.
+        SpoolFullError when the file would grow by more: then the log could never be emptied into it.
+        """
         execute = self.connection.execute
-        transaction = _Transaction(
+        transaction = Transaction(
             self.connection,
             Changes(time=self._time_ns()),
             dict(self._marks),
@@ -100,6 +145,8 @@ class Writer:
         )
         execute("BEGIN IMMEDIATE")
         try:
+            if room is not None:
+                transaction.make_room(works, room)
             for place, work in enumerate(works):
                 match work:
                     case Prepared():
@@ -111,11 +158,15 @@ class Writer:
                         transaction.remove(place, work)
                     case Damage():
                         transaction.quarantine(work, self._names)
+                    case Drop():
+                        transaction.changes.answers[place] = let_go(self.connection, transaction, work, self._names)
             loose = self._loose + transaction.flush()
             changes = transaction.changes
             if loose >= BLOCK:
                 loose, changes.packed = _pack_seen(self.connection, changes.time)
             self._find_oldest(transaction)
+            if room is not None and not self._fits(transaction.written, room):
+                raise SpoolFullError("the disk of the spool is full")
             execute("COMMIT")
         except BaseException:
             if self.connection.in_transaction:
@@ -130,7 +181,18 @@ class Writer:
         changes.space.used = used_bytes(self.connection)
         return changes
 
-    def _find_oldest(self, transaction: _Transaction) -> None:
+    def _fits(self, written: int, room: int) -> bool:
+        """Whether the disk has room for the log of this transaction and then for what the file grows by.
+
+        If not, the log could not be emptied any more, and nothing could be written at all.
+        """
+        (pages,) = self.connection.execute("PRAGMA page_count").fetchone()
+        (_, _, path) = self.connection.execute("PRAGMA database_list").fetchone()
+        grows = int(pages) * PAGE - Path(path).stat().st_size
+        log = _PAGES_FOR_LETTERS * written + _LOG_FOR_REST - Path(f"{path}-wal").stat().st_size
+        return grows <= 0 or grows + max(0, log) <= room
+
+    def _find_oldest(self, transaction: Transaction) -> None:
         """What is looked up anew: outputs of which something went, and those that owed nothing before."""
         changes = transaction.changes
         first = {output for output in changes.last if self._oldest[output] is None}
@@ -175,7 +237,7 @@ def _pack_seen(connection: sqlite3.Connection, time_ns: int) -> tuple[int, bytes
     return (0, joined) if len(joined) >= size else (len(digests), None)
 
 
-class _Transaction:
+class Transaction:
     """Collects the rows of all intakes so that each table is written once; settlements are written as they come."""
 
     def __init__(
@@ -199,7 +261,7 @@ class _Transaction:
         self.touched: set[int] = set()
         self.written = 0
         self._chunks: list[tuple[int, int, int, int, bytes]] = []
-        self._owed: list[tuple[int, int, int]] = []
+        self._owed: list[tuple[int, int, int, int, int]] = []
         self._letters: list[DeadLetter] = []
 
     # --- the way in ----------------------------------------------------------------------------------------
@@ -207,16 +269,20 @@ class _Transaction:
     def collect(self, place: int, prepared: Prepared) -> None:
         """Take an intake; nothing is written before `flush`."""
         changes, intake = self.changes, prepared.intake
-        changes.numbers[place] = [each.chunk.number for each in prepared.chunks]
+        changes.answers[place] = [each.chunk.number for each in prepared.chunks]
         for each in prepared.chunks:
             number = each.chunk.number
             if not each.owed:  # nobody wants it: a number, and no row
                 continue
             changes.chunks.append(each.chunk)
             self._chunks.append((number, each.chunk.created, each.chunk.priority, len(each.chunk.tags), each.body))
+            size, priority = len(each.body), each.chunk.priority
             for output, events in each.owed.items():
-                self._owed.append((number, output, events))
+                self._owed.append((number, output, events, size, priority))
                 changes.held[output] += events
+                changes.bytes[output] += size
+                if self.last[output] <= self.marks[output]:  # it owes nothing above its mark, which so passes over
+                    self.marks[output] = changes.marks[output] = number - 1  # what only others owe: no look at that
                 changes.last[output] = self.last[output] = number
         changes.positions.update(intake.positions)
         changes.digests += intake.digests
@@ -230,7 +296,7 @@ class _Transaction:
         many, changes = self._connection.executemany, self.changes
         if self._chunks:
             many("INSERT INTO chunks VALUES (?, ?, ?, ?, ?)", self._chunks)
-            many("INSERT INTO owed VALUES (?, ?, ?)", self._owed)
+            many("INSERT INTO owed VALUES (?, ?, ?, ?, ?)", self._owed)
             self.written += sum(len(row[4]) for row in self._chunks)
         if changes.positions:
             gone = [(key,) for key, value in changes.positions.items() if value is None]
@@ -256,6 +322,15 @@ class _Transaction:
             self._book = LetterBook(self._connection, self._kept, self._bounds, self.changes.ledger, self.changes.time)
         return self._book
 
+    def make_room(self, works: Sequence[Work], room: int) -> None:
+        """Let go of the oldest letters where those that settlements bring would not fit into what the disk has."""
+        letters = [letter for work in works if isinstance(work, Settlement) for letter in work.letters]
+        size = int(_PAGES_FOR_LETTERS * sum(map(letter_bytes, letters)))
+        (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
+        missing = size - free * PAGE
+        if missing > 0 and 2 * size > room:  # in the log, and then in the file
+            self.letters().make_room(missing, len(letters))
+
     def remove(self, place: int, removal: Removal) -> None:
         """Dead letters that leave without a chunk in their place."""
         if removal.numbers is None:
@@ -264,7 +339,7 @@ class _Transaction:
             gone = self.letters().lose(removal.numbers, removal.why)
         else:
             gone = self.letters().remove(removal.numbers, removal.term)
-        self.changes.numbers[place] = gone
+        self.changes.answers[place] = gone
 
     # --- the way out ---------------------------------------------------------------------------------------
 
@@ -277,34 +352,35 @@ class _Transaction:
         self.changes.ledger.update(settlement.ledger)
         candidates = self._move_mark(output, settlement.mark)
         for pending in settlement.pending:
-            if self._replace_pending(output, pending):
-                candidates.add(pending.chunk)
+            if (size := self._replace_pending(output, pending)) is not None:
+                candidates[pending.chunk] = size
         self._delete_settled(output, candidates)
 
-    def _move_mark(self, output: int, mark: int | None) -> set[int]:
-        """The chunks of this output that the mark passes over."""
+    def _move_mark(self, output: int, mark: int | None) -> dict[int, int]:
+        """The chunks of this output that the mark passes over, with their bytes."""
         before = self.marks[output]
         if mark is None or mark <= before:
-            return set()
+            return {}
         mark = min(mark, self._committed)  # never over a number that is still to be given
         between = (output, before, mark)
         passed = self._connection.execute(
-            "SELECT chunk, events FROM owed WHERE output = ? AND chunk > ? AND chunk <= ?", between
+            "SELECT chunk, events, bytes FROM owed WHERE output = ? AND chunk > ? AND chunk <= ?", between
         ).fetchall()
         (pending,) = self._connection.execute(
             "SELECT total(events) FROM pending WHERE output = ? AND chunk > ? AND chunk <= ?", between
         ).fetchone()
         self._connection.execute("UPDATE outputs SET mark = ? WHERE id = ?", (mark, output))
         self.marks[output] = self.changes.marks[output] = mark
-        self.changes.held[output] += int(pending) - sum(events for _, events in passed)
-        return {chunk for chunk, _ in passed}
+        self.changes.held[output] += int(pending) - sum(events for _, events, _ in passed)
+        return {chunk: size for chunk, _, size in passed}
 
-    def _replace_pending(self, output: int, pending: Pending) -> bool:
-        """Whether the chunk is one of which now less may be owed: below the mark."""
+    def _replace_pending(self, output: int, pending: Pending) -> int | None:
+        """The bytes of the chunk if it is one of which now less may be owed: below the mark."""
         execute = self._connection.execute
         key = (output, pending.chunk, pending.destination)
-        if execute("SELECT 1 FROM owed WHERE chunk = ? AND output = ?", (pending.chunk, output)).fetchone() is None:
-            return False  # it went into quarantine while the request was under way
+        owed = execute("SELECT bytes FROM owed WHERE chunk = ? AND output = ?", (pending.chunk, output)).fetchone()
+        if owed is None:
+            return None  # it went into quarantine while the request was under way
         before = execute(
             "SELECT events FROM pending WHERE output = ? AND chunk = ? AND destination = ?", key
         ).fetchone()
@@ -317,19 +393,22 @@ class _Transaction:
         elif before:
             execute("DELETE FROM pending WHERE output = ? AND chunk = ? AND destination = ?", key)
         if pending.chunk > self.marks[output]:
-            return False
+            return None
         self.changes.held[output] += events - (before[0] if before else 0)
-        return True
+        return int(owed[0])
 
-    def _delete_settled(self, output: int, candidates: Iterable[int]) -> None:
-        ordered = sorted(candidates)
-        self._connection.executemany(
-            "DELETE FROM owed WHERE chunk = ? AND output = ?"
-            " AND NOT EXISTS (SELECT 1 FROM pending WHERE pending.output = owed.output AND pending.chunk = owed.chunk)",
-            [(chunk, output) for chunk in ordered],
-        )
-        for chunk in ordered:
-            deleted = self._connection.execute(
+    def _delete_settled(self, output: int, candidates: dict[int, int]) -> None:
+        execute = self._connection.execute
+        for chunk in sorted(candidates):
+            settled = execute(
+                "DELETE FROM owed WHERE chunk = ? AND output = ? AND NOT EXISTS"
+                " (SELECT 1 FROM pending WHERE pending.output = owed.output AND pending.chunk = owed.chunk)",
+                (chunk, output),
+            )
+            if not settled.rowcount:
+                continue
+            self.changes.bytes[output] -= candidates[chunk]
+            deleted = execute(
                 "DELETE FROM chunks WHERE number = ? AND NOT EXISTS (SELECT 1 FROM owed WHERE chunk = number)", (chunk,)
             )
             if deleted.rowcount:
@@ -340,11 +419,12 @@ class _Transaction:
     def quarantine(self, damage: Damage, names: dict[int, str]) -> None:
         """Set a chunk aside; what its outputs still owed of it is lost."""
         execute, number = self._connection.execute, damage.number
-        owed = execute("SELECT output, events FROM owed WHERE chunk = ?", (number,)).fetchall()
+        owed = execute("SELECT output, events, bytes FROM owed WHERE chunk = ?", (number,)).fetchall()
         if not owed:
             return
-        for output, events in owed:
+        for output, events, size in owed:
             lost = events
+            self.changes.bytes[output] -= size
             if number <= self.marks[output]:
                 (lost,) = execute(
                     "SELECT coalesce(sum(events), 0) FROM pending WHERE output = ? AND chunk = ?", (output, number)

@@ -24,6 +24,7 @@ from mcp_ingest.event import describe
 from mcp_ingest.spool import schema
 from mcp_ingest.spool.files import DATABASE, Ballast
 from mcp_ingest.spool.model import Intake, Removal, Settlement
+from mcp_ingest.spool.overflow import Drop
 from mcp_ingest.spool.transaction import Damage, Prepared, Work, Writer
 from mcp_ingest.spool.truth import Changes
 
@@ -44,7 +45,7 @@ Result = tuple[Future, Any, BaseException | None]
 class Job:
     """Something for the thread: a group's member to write, or a function to call; the future gets the result."""
 
-    work: Intake | Settlement | Damage | Removal | Callable[[], Any]
+    work: Intake | Settlement | Damage | Removal | Drop | Callable[[], Any]
     future: Future
 
 
@@ -175,37 +176,38 @@ class Worker:
                 if self._full:
                     raise SpoolFullError("the disk of the spool is full")
                 return self._writer.prepare(job.work)
-            case Settlement() | Damage() | Removal():
+            case Settlement() | Damage() | Removal() | Drop():
                 return job.work
         raise TypeError(f"nothing to write: {job.work!r}")
 
-    def _commit(self, group: Sequence[tuple[Job, Work]]) -> None:
+    def _commit(self, group: Sequence[tuple[Job, Work]], again: bool = False) -> None:
         assert self._writer is not None
         start = self._clock.monotonic()
         try:
-            changes = self._writer.write([work for _, work in group])
+            room = self._last_room() if self._full else None
+            changes = self._writer.write([work for _, work in group], room)
         except Exception as error:  # SQLite's, or a value that it cannot hold
-            self._failed(group, error)
+            self._failed(group, error, again)
             return
         changes.seconds = self._clock.monotonic() - start
         with contextlib.suppress(FileNotFoundError):
             changes.space.wal = os.stat(self._wal).st_size
         self._writer.written += COMMIT_BYTES
-        self._tell([(job.future, changes.numbers.get(place), None) for place, (job, _) in enumerate(group)], changes)
+        self._tell([(job.future, changes.answers.get(place), None) for place, (job, _) in enumerate(group)], changes)
         if self._full:
             self._look_for_room()
         elif not self._has_reserve(self._ballast.size // 2):
             self._is_full()
 
-    def _failed(self, group: Sequence[tuple[Job, Work]], error: Exception) -> None:
-        """A full disk fails all intakes, and what frees space is tried again; else each is tried alone."""
+    def _failed(self, group: Sequence[tuple[Job, Work]], error: Exception, again: bool) -> None:
+        """A full disk fails all intakes, and what frees space is tried again, once; else each is tried alone."""
         if schema.is_full(error):
             self._make_room()
             intakes = [job for job, work in group if isinstance(work, Prepared)]
             others = [(job, work) for job, work in group if not isinstance(work, Prepared)]
             self._fail(intakes, error)
-            if intakes and others:
-                self._commit(others)
+            if others and not again:
+                self._commit(others, again=True)
             else:
                 self._fail([job for job, _ in others], error)
         elif len(group) == 1 or schema.is_disk(error):
@@ -231,6 +233,11 @@ class Worker:
         self._ballast.release()
         self._checkpoint()
         self._is_full()
+
+    def _last_room(self) -> int:
+        """Bytes that a full disk still has for one more transaction, once the log is empty and begins anew."""
+        self._checkpoint()
+        return self._ballast.free_bytes()
 
     def _is_full(self) -> None:
         if not self._full:

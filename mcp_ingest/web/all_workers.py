@@ -15,10 +15,9 @@ import aiohttp
 import msgspec
 import orjson
 from aiohttp import web
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
-from prometheus_client.parser import text_string_to_metric_families
 
 from mcp_ingest.config.model import HttpSettings
 from mcp_ingest.engine.member import Member
@@ -28,15 +27,17 @@ from mcp_ingest.errors import SpoolError
 from mcp_ingest.metrics import catalogue
 from mcp_ingest.web.all_letters import AllLetters
 from mcp_ingest.web.dead_letters import DeadLetterPages, json_response
-from mcp_ingest.web.families import Given, merged
+from mcp_ingest.web.families import merged, page_of, parsed
 from mcp_ingest.web.letters import Order, Question
-from mcp_ingest.web.server import guard, listening
+from mcp_ingest.web.server import guard, runner_of
+from mcp_ingest.web.site import Site
 
 _NOTHING: dict[str, Any] = {
     "inputs": {}, "outputs": {}, "ledger": {"inputs": [], "outputs": [], "dead_letters": []}, "sums": [],
 }  # fmt: skip
-#: Seconds that a worker has for an answer, for one that takes a look through the spool, for a batch of dead letters.
-ANSWER_SECONDS, SEARCH_SECONDS, LETTERS_SECONDS = 3.0, 15.0, 120.0
+#: Seconds that a worker has for an answer, for one that takes a look through the spool, for a batch of dead letters,
+#: for a reload.
+ANSWER_SECONDS, SEARCH_SECONDS, LETTERS_SECONDS, RELOAD_SECONDS = 3.0, 15.0, 120.0, 90.0
 
 
 @contextlib.asynccontextmanager
@@ -44,7 +45,8 @@ async def serving(supervisor: Supervisor, settings: HttpSettings) -> AsyncIterat
     """Serve the pages of all workers for the length of a block; yields the address."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(None)) as session:
         pages = _Pages(supervisor, session)
-        application = web.Application(middlewares=[guard(settings)])
+        site = Site(settings)
+        application = web.Application(middlewares=[guard(site)])
         application.add_routes(
             [
                 web.get("/metrics", pages.metrics),
@@ -52,11 +54,12 @@ async def serving(supervisor: Supervisor, settings: HttpSettings) -> AsyncIterat
                 web.get("/-/ready", pages.ready),
                 web.get("/status", pages.status),
                 web.get("/api/why", pages.why),
+                web.post("/-/reload", pages.reload),
                 *DeadLetterPages(AllLetters(lambda: _letters(supervisor, session))).routes(),
             ]
         )
-        async with listening(application, settings) as address:
-            yield address
+        async with runner_of(application) as runner:
+            yield await site.open(runner)
 
 
 class WorkerLetters:
@@ -179,11 +182,10 @@ class _Pages:
     async def metrics(self, request: web.Request) -> web.Response:
         for index, answer in (await self._ask("/metrics")).items():
             counted = self._counted.setdefault(index, Counted())
-            counted.saw(answer.life, list(text_string_to_metric_families(answer.text)))
-        own = list(text_string_to_metric_families(generate_latest(self._supervisor.metrics.registry).decode()))
-        registry = CollectorRegistry()
-        registry.register(Given(merged([own, *(each.families() for each in self._counted.values())])))
-        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+            counted.saw(answer.life, parsed(answer.text))
+        own = parsed(generate_latest(self._supervisor.metrics.registry).decode())
+        body = page_of(merged([own, *(each.families() for each in self._counted.values())]))
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def status(self, request: web.Request) -> web.Response:
         answers = {n: orjson.loads(each.text) for n, each in (await self._ask("/status")).items() if each.status == 200}
@@ -204,6 +206,23 @@ class _Pages:
             "received": received,
         }
 
+    async def reload(self, request: web.Request) -> web.Response:
+        """Every worker reads the configuration again; 409 with every reason where one of them goes on with the old."""
+        answers = await self._ask("/-/reload", RELOAD_SECONDS, "POST")
+        found = {index: orjson.loads(answer.text) for index, answer in answers.items()}
+        refused = [index for index, answer in answers.items() if answer.status != 200]
+        missing = [each.index for each in self._supervisor.members if each.index not in answers]
+        if not refused and not missing:
+            return json_response(together(list(found.values())))
+        problems = dict.fromkeys(problem for index in refused for problem in found[index]["problems"])
+        sentences = [
+            *problems,
+            *(f"worker {index} does not answer: it reads the file at its start" for index in missing),
+        ]
+        if len(refused) + len(missing) < len(self._supervisor.members):
+            sentences.append("the other workers have taken the new configuration")
+        return json_response({"error": "; ".join(sentences), "problems": sentences}, 409)
+
     async def why(self, request: web.Request) -> web.Response:
         answers = (await self._ask(request.path_qs, SEARCH_SECONDS)).values()
         refused = [each for each in answers if each.status != 200]
@@ -212,17 +231,18 @@ class _Pages:
             return web.Response(text=answer.text, status=answer.status, content_type="application/json")
         return json_response(together([orjson.loads(each.text) for each in answers]))
 
-    async def _ask(self, path: str, seconds: float | None = None) -> dict[int, _Answer]:
+    async def _ask(self, path: str, seconds: float | None = None, method: str = "GET") -> dict[int, _Answer]:
         """What the workers say that listen and answer in time, by their numbers."""
         members = [member for member in self._supervisor.members if member.listening is not None]
         patience = seconds or ANSWER_SECONDS
-        answers = await asyncio.gather(*(self._answer(member, path, patience) for member in members))
+        answers = await asyncio.gather(*(self._answer(member, path, patience, method) for member in members))
         return {member.index: each for member, each in zip(members, answers, strict=True) if each is not None}
 
-    async def _answer(self, member: Member, path: str, seconds: float) -> _Answer | None:
+    async def _answer(self, member: Member, path: str, seconds: float, method: str) -> _Answer | None:
         life = member.lives
+        question = self._session.request(method, f"{member.address}{path}", json={} if method == "POST" else None)
         try:
-            async with member.asked(seconds), self._session.get(f"{member.address}{path}") as answer:
+            async with member.asked(seconds), question as answer:
                 text = await answer.text()
         except (aiohttp.ClientError, TimeoutError):
             return None

@@ -12,25 +12,22 @@ from mcp_ingest.engine.daemon import Daemon
 from mcp_ingest.engine.graph import Graph
 from mcp_ingest.engine.status import age
 from mcp_ingest.spool.model import InputKey, KeptLetters, LetterKey, OutputKey
-from mcp_ingest.web.families import merged
 
 
 class SpoolCollector(Collector):
-    """Reads a running daemon; registered once in its registry."""
+    """Reads one spool of a running daemon; registered once in the registry of its graph."""
 
-    def __init__(self, daemon: Daemon) -> None:
+    def __init__(self, daemon: Daemon, graph: Graph) -> None:
         self._daemon = daemon
+        self._graph = graph
 
     def describe(self) -> list[Metric]:
         """Nothing: what there is is known when it is collected."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """The families declared with `collected=True`, of all spools together."""
-        yield from merged([list(self._of(graph)) for graph in self._daemon.graphs.values()])
-
-    def _of(self, graph: Graph) -> Iterator[Metric]:
-        spool, now = graph.spool, self._daemon.clock.time_ns()
+        """The families declared with `collected=True`."""
+        spool, now = self._graph.spool, self._daemon.clock.time_ns()
         ins, outs = _counter(metrics.INPUT_EVENTS), _counter(metrics.OUTPUT_EVENTS)
         letters = _counter(metrics.DEAD_LETTER_EVENTS)
         for key, count in spool.ledger().items():
@@ -41,14 +38,18 @@ class SpoolCollector(Collector):
             elif isinstance(key, LetterKey):
                 letters.add_metric([key.term, key.reason], count)
         held, oldest = _gauge(metrics.OUTPUT_HELD), _gauge(metrics.OUTPUT_OLDEST)
-        for name in graph.deliveries:
+        backlog = _gauge(metrics.OUTPUT_BACKLOG)
+        for name in self._graph.deliveries:
             owes = spool.held(name)
             held.add_metric([name], owes.events)
+            backlog.add_metric([name], owes.bytes)
             oldest.add_metric([name], age(owes.oldest, now) or 0.0)
         usage = spool.usage()
-        yield from (ins, outs, letters, held, oldest, _kept(usage.letters))
+        yield from (ins, outs, letters, held, backlog, oldest, _kept(usage.letters))
         for metric, value in (
             (metrics.SPOOL_BYTES, usage.bytes),
+            (metrics.SPOOL_FULL, 0 if spool.has_room() else 1),
+            (metrics.IN_FLIGHT_BYTES, self._daemon.budget.used if self._graph is self._daemon.graph else 0),
             (metrics.SPOOL_MAX_BYTES, usage.max_bytes),
             (metrics.SPOOL_CHUNKS, usage.chunks),
             (metrics.SPOOL_OLDEST, age(usage.oldest, now) or 0.0),

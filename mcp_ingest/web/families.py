@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
@@ -45,7 +47,26 @@ def _rule(family: Metric, rules: dict[str, str]) -> str:
     return rules.get(family.name, "max")
 
 
-class Given(Collector):
+def parsed(text: str) -> list[Metric]:
+    """The families of a page."""
+    return list(text_string_to_metric_families(text))
+
+
+def latest(registries: Sequence[CollectorRegistry]) -> bytes:
+    """The page of these registries together."""
+    if len(registries) == 1:
+        return generate_latest(registries[0])
+    return page_of(merged([parsed(generate_latest(each).decode()) for each in registries]))
+
+
+def page_of(families: Sequence[Metric]) -> bytes:
+    """The page of these families."""
+    registry = CollectorRegistry()
+    registry.register(_Given(families))
+    return generate_latest(registry)
+
+
+class _Given(Collector):
     """Families that are there already, for a registry."""
 
     def __init__(self, families: Sequence[Metric]) -> None:

@@ -14,16 +14,18 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
-from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from mcp_ingest.config.model import HttpSettings
 from mcp_ingest.engine.daemon import Daemon
-from mcp_ingest.errors import IngestError, SpoolError, refusal
+from mcp_ingest.errors import SpoolError
 from mcp_ingest.web.all_letters import AllLetters
 from mcp_ingest.web.collector import SpoolCollector
 from mcp_ingest.web.dead_letters import DeadLetterPages, json_response
+from mcp_ingest.web.families import latest
 from mcp_ingest.web.letters import SpoolLetters
+from mcp_ingest.web.reload import ReloadPage
+from mcp_ingest.web.site import Site
 
 _OPEN = frozenset({"/metrics", "/-/healthy", "/-/ready"})
 _LOOPBACK = frozenset({"127.0.0.1", "::1"})
@@ -34,38 +36,36 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 async def serving(daemon: Daemon, settings: HttpSettings, listener: socket | None = None) -> AsyncIterator[str]:
     """Serve the daemon's pages for the length of a block; yields the address, `http://127.0.0.1:24231`.
 
-    On `listener`, which is bound already, in place of the settings' port.
+    On `listener`, which is bound already, in place of the settings' port: then no reload moves them.
     """
-    daemon.metrics.registry.register(SpoolCollector(daemon))
-    async with listening(_application(daemon, settings), settings, listener) as address:
+    for graph in daemon.graphs.values():
+        graph.around.metrics.registry.register(SpoolCollector(daemon, graph))
+    site = Site(settings)
+    async with runner_of(_application(daemon, site)) as runner:
+        if listener is not None:
+            await web.SockSite(runner, listener).start()
+            yield "http://{}:{}".format(*listener.getsockname()[:2])
+            return
+        address = await site.open(runner)
+        daemon.reloader.neighbours.append(site)
         yield address
 
 
 @contextlib.asynccontextmanager
-async def listening(
-    application: web.Application, settings: HttpSettings, listener: socket | None = None
-) -> AsyncIterator[str]:
-    """Serve these pages for the length of a block."""
+async def runner_of(application: web.Application) -> AsyncIterator[web.AppRunner]:
+    """What serves these pages, for the length of a block."""
     runner = web.AppRunner(application, access_log=None, handle_signals=False)
     await runner.setup()
     try:
-        site: web.BaseSite = web.TCPSite(runner, settings.host, settings.port)
-        if listener is not None:
-            site = web.SockSite(runner, listener)
-        try:
-            await site.start()
-        except OSError as error:
-            raise IngestError(f"http: cannot listen on {settings.host}:{settings.port}: {refusal(error)}") from None
-        host, port = runner.addresses[0][:2]
-        yield f"http://{host}:{port}"
+        yield runner
     finally:
         await runner.cleanup()
 
 
-def _application(daemon: Daemon, settings: HttpSettings) -> web.Application:
+def _application(daemon: Daemon, site: Site) -> web.Application:
     pages = _Pages(daemon)
     spools = {index: SpoolLetters(graph) for index, graph in daemon.graphs.items()}
-    application = web.Application(middlewares=[guard(settings)])
+    application = web.Application(middlewares=[guard(site)])
     application.add_routes(
         [
             web.get("/metrics", pages.metrics),
@@ -75,16 +75,18 @@ def _application(daemon: Daemon, settings: HttpSettings) -> web.Application:
             web.get("/api/why", pages.why),
             *DeadLetterPages(AllLetters(lambda: spools)).routes(),
             *(page for n, each in spools.items() for page in DeadLetterPages(each, f"/spools/{n}").routes()),
+            *ReloadPage(daemon).routes(),
         ]
     )
     return application
 
 
-def guard(settings: HttpSettings) -> Any:
+def guard(site: Site) -> Any:
     """Keeps what is not open from whoever is neither on this machine nor has the token."""
 
     @web.middleware
     async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
+        settings = site.settings
         allowed = request.path in _OPEN or request.remote in _LOOPBACK
         if not (allowed or is_token(request.headers.get("Authorization", ""), settings.token)):
             return json_response({"error": "from outside of this machine a token is needed: http.token"}, 401)
@@ -124,8 +126,8 @@ class _Pages:
         self._daemon = daemon
 
     async def metrics(self, request: web.Request) -> web.Response:
-        body = generate_latest(self._daemon.metrics.registry)
-        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+        registries = [graph.around.metrics.registry for graph in self._daemon.graphs.values()]
+        return web.Response(body=latest(registries), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def healthy(self, request: web.Request) -> web.Response:
         return web.Response(text="alive\n")

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,14 @@ class DaemonProcess:
             process.kill()
             process.wait()
             raise DaemonError(f"it did not end within {_STOP_SECONDS:.0f} s of SIGTERM") from None
+
+    def freeze(self) -> Callable[[], None]:
+        """Stop it in its tracks (SIGSTOP); what is returned lets it go on, if it still lives."""
+        process = self._process
+        if process is None:
+            return lambda: None
+        process.send_signal(signal.SIGSTOP)
+        return lambda: process.send_signal(signal.SIGCONT)
 
     @property
     def is_down(self) -> bool:

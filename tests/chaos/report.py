@@ -5,11 +5,19 @@ from __future__ import annotations
 import statistics
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from tests.chaos.audit import Status
 from tests.chaos.book import Comparison
 from tests.chaos.faults import Fault
 from tests.chaos.scene import Scene
+
+
+class Recovery(NamedTuple):
+    """Seconds from the end of a fault until new events are acknowledged, and until events are delivered."""
+
+    acknowledges: float
+    delivers: float
 
 
 @dataclass
@@ -18,7 +26,7 @@ class Report:
 
     seed: int
     injected: Counter[str] = field(default_factory=Counter)
-    recoveries: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    recoveries: dict[str, list[Recovery]] = field(default_factory=lambda: defaultdict(list))
     skipped: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     compared: Comparison = field(default_factory=Comparison)
@@ -26,8 +34,8 @@ class Report:
     ledger: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
-    def note(self, fault: Fault, recovery: float | None) -> None:
-        """It struck; `recovery` are the seconds until events were taken and delivered again, if that was awaited."""
+    def note(self, fault: Fault, recovery: Recovery | None) -> None:
+        """It struck; how long the daemon took after it, if that was awaited."""
         self.injected[fault.name] += 1
         if recovery is not None:
             self.recoveries[fault.name].append(recovery)
@@ -50,13 +58,20 @@ class Report:
     def lines(self) -> list[str]:
         """All of it."""
         shown = [f"seed {self.seed}, {self.seconds:.0f} s", ""]
-        shown.append(f"{'fault':<24} {'struck':>7}   delivers again after: median, longest")
+        shown.append(f"{'':<32}   acknowledges again after  delivers again after")
+        shown.append(f"{'fault':<24} {'struck':>7}   median, longest           median, longest")
         for name, count in sorted(self.injected.items()):
             waited = self.recoveries.get(name, [])
-            after = f"{statistics.median(waited):9.1f} s {max(waited):7.1f} s" if waited else ""
-            shown.append(f"{name:<24} {count:>7}   {after}".rstrip())
-        shown += [f"{name:<24} skipped: {why}" for name, why in sorted(self.skipped.items())]
+            after = [_spread([each[place] for each in waited]) for place in range(2)] if waited else []
+            shown.append(f"{name:<24} {count:>7}   {'        '.join(after)}".rstrip())
+        for why in sorted(set(self.skipped.values())):
+            names = ", ".join(name for name, reason in sorted(self.skipped.items()) if reason == why)
+            shown.append(f"skipped, {why}: {names}")
         compared = self.compared
         shown += ["", *self.sent, *self.ledger]
         shown.append(f"stored {compared.stored:,}, lost {compared.lost:,}, doubled {compared.doubled:,}")
         return shown + [f"WRONG: {problem}" for problem in self.problems]
+
+
+def _spread(seconds: list[float]) -> str:
+    return f"{statistics.median(seconds):6.1f} s {max(seconds):7.1f} s"

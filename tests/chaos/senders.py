@@ -1,7 +1,8 @@
 """Forward with ack: chunks of numbered events over several connections, sent again until they are acknowledged.
 
 What a connection had under way when it broke, or when no ack came, goes back to all of them: whichever is free sends it
-again, under the same chunk id, as Fluentd does after a failover.
+again, under the same chunk id, as Fluentd does after a failover. Now and then a chunk is sent twice at once, is large
+enough to be taken in slices, or breaks off in the middle; and some ids are of Fluent Bit's kind.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ _CONNECT_SECONDS = 2.0
 _PAUSE = 0.05
 _Mode = Literal["message", "forward", "text", "gzip", "zstd"]
 _MODES: Sequence[_Mode] = ("message", "forward", "text", "gzip", "zstd")
-_LARGEST = 200  # events in a chunk
+_LARGEST = 200  # events in most chunks
+_HUGE = 20_000  # in some: the input takes so many in several commits
+_HUGE_SHARE, _TWICE_SHARE, _CUT_SHARE, _HASH_SHARE = 0.005, 0.03, 0.01, 0.1
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Forward:
         self._book, self._address, self._rate = book, address, rate
         self._rng = random.Random(seed)
         self._unsent: deque[Chunk] = deque()
-        self._under_way = 0
+        self._under_way: list[dict[str, Chunk]] = []  # by connection, what it waits for the acks of
         self._next = time.monotonic()
         self._finishing = False
 
@@ -66,7 +69,7 @@ class Forward:
 
     def unacknowledged(self) -> int:
         """Chunks that were sent and not acknowledged so far."""
-        return self._under_way + len(self._unsent)
+        return sum(map(len, self._under_way)) + len(self._unsent)
 
     # --- what to send ---
 
@@ -77,16 +80,20 @@ class Forward:
             yield self._unsent.popleft()
         elif not self._finishing and time.monotonic() >= self._next:
             chunk = self._make()
-            self._next = max(self._next + len(chunk.numbers) / self._rate, time.monotonic() - 1)
+            self._next = max(self._next + min(len(chunk.numbers), _LARGEST) / self._rate, time.monotonic() - 1)
             self.chunks += 1
+            if self._rng.random() < _TWICE_SHARE:
+                self._unsent.append(chunk)
             yield chunk
 
     def _make(self) -> Chunk:
         rng, now = self._rng, time.time_ns()
         mode = rng.choice(_MODES)
-        numbers = self._book.write(SOURCE, 1 if mode == "message" else rng.randint(1, _LARGEST))
+        most = _HUGE if rng.random() < _HUGE_SHARE else _LARGEST
+        numbers = self._book.write(SOURCE, 1 if mode == "message" else rng.randint(1, most))
         entries = [(now + number, _record(rng, number)) for number in numbers]
-        chunk = base64.b64encode(rng.randbytes(16))
+        raw = rng.randbytes(16)
+        chunk = raw.hex().encode() if rng.random() < _HASH_SHARE else base64.b64encode(raw)
         if mode == "message":
             frame = encode_message("chaos.forward", *entries[0], chunk)
         elif mode == "forward":
@@ -99,8 +106,9 @@ class Forward:
     # --- one connection after another ---
 
     async def _connections(self) -> None:
+        waiting: dict[str, Chunk] = {}
+        self._under_way.append(waiting)
         while not (self._finishing and not self.unacknowledged()):
-            waiting: dict[str, Chunk] = {}
             try:
                 async with asyncio.timeout(_CONNECT_SECONDS):
                     reader, writer = await asyncio.open_connection(*self._address)
@@ -111,8 +119,8 @@ class Forward:
             except (OSError, ValueError):  # TimeoutError is an OSError; ValueError: half an ack, or none of ours
                 await asyncio.sleep(_PAUSE)
             finally:
-                self._under_way -= len(waiting)
                 self._unsent.extend(waiting.values())
+                waiting.clear()
 
     async def _converse(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, waiting: dict[str, Chunk]
@@ -121,7 +129,10 @@ class Forward:
         while not (self._finishing and not self.unacknowledged()):
             while len(waiting) < _WINDOW and (chunk := next(self._take(), None)):
                 waiting[chunk.id] = chunk
-                self._under_way += 1
+                if self._rng.random() < _CUT_SHARE:
+                    writer.write(chunk.frame[: self._rng.randrange(len(chunk.frame))])
+                    await writer.drain()
+                    raise ConnectionError("broken off")
                 writer.write(chunk.frame)
             if not waiting:
                 await asyncio.sleep(_PAUSE)
@@ -137,7 +148,6 @@ class Forward:
     def _acknowledged(self, waiting: dict[str, Chunk], answer: dict[str, Any]) -> None:
         with suppress(KeyError):
             chunk = waiting.pop(answer["ack"])
-            self._under_way -= 1
             self._book.acknowledge(SOURCE, chunk.numbers)
             self.last_ack = time.monotonic()
 

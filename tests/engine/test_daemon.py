@@ -86,7 +86,7 @@ async def test_outputs_start_when_the_inputs_listen(tmp_path: Path, monkeypatch:
         await until(lambda: listening == [True])
     monkeypatch.setattr("mcp_ingest.engine.graph.INPUTS_FIRST", 0.0)
     daemon = _daemon(tmp_path, _config(tmp_path))
-    daemon.graph._heard = lambda: None  # type: ignore[method-assign]
+    daemon.graph.heard = lambda: None  # type: ignore[method-assign]
     async with asyncio.TaskGroup() as group:
         group.create_task(daemon.run())
         await until(lambda: listening == [True, False])

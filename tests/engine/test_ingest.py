@@ -13,7 +13,7 @@ from mcp_ingest.errors import IngestError, SpoolError, SpoolFullError, StreamBro
 from mcp_ingest.event import Batch, ChunkSlice, Origin, Progress, Rejected, Stream, Term
 from mcp_ingest.metrics import Metrics
 from mcp_ingest.spool import Spool
-from mcp_ingest.spool.model import Intake
+from mcp_ingest.spool.model import InputKey, Intake
 from tests.engine.parts import batch, ingesting, spool_in, until
 
 
@@ -252,3 +252,83 @@ def _hold(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Intake, a
 
     monkeypatch.setattr(spool, "submit", submit)
     return held
+
+
+async def test_between_turns_nothing_is_committed(tmp_path: Path) -> None:
+    """What is under way is waited for, what is emitted meanwhile waits, and goes on in its order."""
+    async with spool_in(tmp_path) as spool, ingesting(spool) as ingest, asyncio.TaskGroup() as group:
+        emit = ingest.emit_for("in")
+        first = group.create_task(emit(batch({"n": 1})))
+        await asyncio.sleep(0)
+        async with ingest.between_turns():
+            assert first.done() == (spool.held("out").events == 1)
+            later = [group.create_task(emit(batch({"n": n}, start=n))) for n in range(2, 6)]
+            await asyncio.sleep(0.05)
+            assert not any(task.done() for task in later)
+            assert spool.held("out").events == first.done()
+        await asyncio.wait([first, *later])
+        assert spool.held("out").events == 5
+        lines = [line for chunk in await spool.fresh("out", 0, 2**20) for line in chunk.lines]
+        assert [b'"n":%d' % n in line for n, line in enumerate(lines, 1)] == [True] * 5
+
+
+async def test_what_waits_of_an_input_can_be_refused(tmp_path: Path) -> None:
+    """Others go on; the streams of those that were refused take nothing more."""
+    async with spool_in(tmp_path) as spool, ingesting(spool) as ingest:
+        stream = Stream()
+        async with ingest.between_turns(), asyncio.TaskGroup() as group:
+            refused = group.create_task(_raises(ingest.emit_for("in")(batch({"n": 1}), Progress(stream))))
+            await asyncio.sleep(0.01)
+            ingest.refuse({"in"}, "it ends")
+            assert str(await refused) == "it ends"
+        await ingest.emit_for("other")(batch({"n": 2}))
+        assert isinstance(await _raises(ingest.emit_for("in")(batch({"n": 3}), Progress(stream))), StreamBrokenError)
+        assert spool.held("out").events == 1
+
+
+# --- a full spool refuses ----------------------------------------------------------------------------------
+
+
+async def test_reject_refuses_those_who_push(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `reject` the emit raises at once, its stream takes no more, the events are counted and were not received."""
+    metrics = Metrics()
+    async with spool_in(tmp_path, when_full="reject") as spool, ingesting(spool, metrics) as ingest:
+        with monkeypatch.context() as full:
+            full.setattr(spool, "why_full", lambda: "the spool is full")
+            emit, stream = ingest.emit_for("in"), Stream()
+            for expected in (SpoolFullError, StreamBrokenError):
+                async with asyncio.timeout(5):
+                    error = await _raises(emit(batch({"n": 1}, {"n": 2}), Progress(stream)))
+                assert isinstance(error, expected)
+        await emit(batch({"n": 3}))
+        assert spool.held("out").events == 1
+        assert spool.ledger()[InputKey("in", "mcp", Term.RECEIVED)] == 1
+    assert metrics.registry.get_sample_value("mcp_ingest_refused_events_total", {"input": "in"}) == 2
+
+
+async def test_reject_lets_those_wait_who_pull(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An input that reads at its own pace waits for room; meanwhile others are refused without delay."""
+    async with spool_in(tmp_path, when_full="reject") as spool, ingesting(spool) as ingest:
+        async with asyncio.TaskGroup() as group:
+            with monkeypatch.context() as full:
+                full.setattr(spool, "why_full", lambda: "the spool is full")
+                spool._signal()
+                patient = group.create_task(ingest.emit_for("file", pulls=True)(batch({"n": 1})))
+                for _ in range(3):
+                    async with asyncio.timeout(5):
+                        error = await _raises(ingest.emit_for("in")(batch({"n": 2})))
+                    assert isinstance(error, SpoolFullError)
+                assert not patient.done()
+            spool._signal()
+        assert spool.held("out").events == 1
+
+
+async def test_a_refused_chunk_is_taken_when_it_comes_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its id is neither in flight nor remembered."""
+    async with spool_in(tmp_path, when_full="reject") as spool, ingesting(spool) as ingest:
+        emit, chunk = ingest.emit_for("in"), ChunkSlice(b"d" * 16)
+        with monkeypatch.context() as full:
+            full.setattr(spool, "why_full", lambda: "the spool is full")
+            assert isinstance(await _raises(emit(batch({"n": 1}), Progress(chunks=[chunk]))), SpoolFullError)
+        await emit(batch({"n": 1}), Progress(chunks=[chunk]))
+        assert spool.held("out").events == 1

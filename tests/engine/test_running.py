@@ -9,7 +9,7 @@ import pytest
 from mcp_ingest.component import Emit, Input, Settings
 from mcp_ingest.config.model import ComponentConfig, Place
 from mcp_ingest.context import Context
-from mcp_ingest.engine import running
+from mcp_ingest.engine import parts, running
 from mcp_ingest.engine.running import RunningInput
 from mcp_ingest.errors import IngestError
 from mcp_ingest.event import Batch, Progress
@@ -44,14 +44,14 @@ def kind(monkeypatch: pytest.MonkeyPatch) -> type[_Failing]:
     class Kind(_Failing):
         """An input of a test's own."""
 
-    monkeypatch.setattr(running, "find", lambda kind, name: Kind)
+    monkeypatch.setattr(parts, "find", lambda kind, name: Kind)
     monkeypatch.setattr(running, "pause", lambda attempt: 0.01)
     return Kind
 
 
 def _input(heard: list[str]) -> RunningInput:
     config = ComponentConfig("input", "in", "kind", Settings(), Place("c.yaml", 1, 1))
-    return RunningInput(config, Context("x"), lambda: heard.append("heard"))
+    return RunningInput(config, Context("in"), lambda: heard.append("heard"))
 
 
 async def test_an_input_that_cannot_start_says_why_and_is_not_tried_again(kind: type[_Failing]) -> None:

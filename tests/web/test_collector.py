@@ -24,6 +24,6 @@ def test_it_can_be_scraped_before_the_spool_is_open(tmp_path: Path) -> None:
     }
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
     daemon = Daemon(load(str(tmp_path / "c.yaml")), Metrics(), logging.getLogger("test"))
-    daemon.metrics.registry.register(SpoolCollector(daemon))
+    daemon.metrics.registry.register(SpoolCollector(daemon, daemon.graph))
     text = generate_latest(daemon.metrics.registry).decode()
     assert "mcp_ingest_spool_chunks 0.0" in text

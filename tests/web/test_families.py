@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.parser import text_string_to_metric_families
-
 from mcp_ingest import metrics
 from mcp_ingest.metrics import Metric, Metrics, catalogue
-from mcp_ingest.web.families import Given, merged
-
-
-def _text(made: Metrics) -> str:
-    return generate_latest(made.registry).decode()
+from mcp_ingest.web.families import latest
 
 
 def _merged(*sources: Metrics) -> dict[str, float]:
-    registry = CollectorRegistry()
-    registry.register(Given(merged([list(text_string_to_metric_families(_text(each))) for each in sources])))
-    lines = generate_latest(registry).decode().splitlines()
+    lines = latest([each.registry for each in sources]).decode().splitlines()
     series = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
     assert len({name for name, _ in series}) == len(series), "a series stands there twice"
     return {name: float(value) for name, value in series}
@@ -60,3 +51,10 @@ def test_ages_are_never_added() -> None:
     ages = [metric for metric in catalogue() if metric.kind == "gauge" and metric.name.endswith("_age_seconds")]
     assert ages
     assert {metric.together for metric in ages} == {"max"}
+
+
+def test_a_page_of_one_is_its_own() -> None:
+    """Without other spools nothing is parsed and put together again."""
+    one = Metrics()
+    one.counter(metrics.COMMITS).inc()
+    assert b"mcp_ingest_commits_total 1.0" in latest([one.registry])

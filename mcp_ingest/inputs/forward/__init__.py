@@ -26,13 +26,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from typing import Annotated, ClassVar
+import errno
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 from msgspec import Meta
 
 from mcp_ingest.component import ByteSize, Duration, Emit, Example, Input, Settings
-from mcp_ingest.errors import IngestError, refusal
+from mcp_ingest.errors import AddressTakenError, IngestError, refusal
 from mcp_ingest.event import hashed_prefix
 from mcp_ingest.inputs.forward.batches import name_parts
 from mcp_ingest.inputs.forward.connection import Connection, Shared
@@ -83,10 +85,12 @@ class Forward(Input):
 
     sharing = "ports"
     protocols = ("tcp",)  # heartbeats by UDP are no reason not to start
+    overlaps = True
+    _shared: Shared | None = None  # while it runs
 
     async def run(self, emit: Emit) -> None:
         """See `Input.run`."""
-        shared = Shared(self.config, self.context, emit)
+        shared = self._shared = Shared(self.config, self.context, emit)
         server = await self._bind(shared)
         port = server.sockets[0].getsockname()[1]
         heartbeats = await self._answer_heartbeats(port)
@@ -103,6 +107,17 @@ class Forward(Input):
             if heartbeats:
                 heartbeats.close()
 
+    def change_to(self, config: Any) -> Callable[[], None] | None:
+        """See `Input.change_to`: socket and connections stay where the address does."""
+        if (config.host, config.port) != (self.config.host, self.config.port):
+            return None
+        return lambda: self._change(config)
+
+    def _change(self, config: Any) -> None:
+        self.config = config
+        if self._shared is not None:
+            self._shared.change(config)
+
     def prefix_of(self, name: str, tag: str | None, peer: str | None) -> bytes | None:
         """See `Input.prefix_of`: the name is a chunk id."""
         return base64.urlsafe_b64decode(hashed_prefix(*name_parts(name.encode(), tag, peer)))
@@ -115,7 +130,8 @@ class Forward(Input):
                 lambda: Connection(shared), host, port, reuse_port=share.several, start_serving=False
             )
         except OSError as error:
-            raise IngestError(f"{self.context.name}: cannot listen on tcp {host}:{port}: {refusal(error)}") from None
+            kind = AddressTakenError if error.errno == errno.EADDRINUSE else IngestError
+            raise kind(f"{self.context.name}: cannot listen on tcp {host}:{port}: {refusal(error)}") from None
 
     async def _answer_heartbeats(self, port: int) -> asyncio.BaseTransport | None:
         """Fluentd's `heartbeat_type udp`, an old way: not having it stops nobody from sending."""

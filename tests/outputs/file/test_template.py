@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,3 +87,13 @@ def test_workers_have_no_path_in_common() -> None:
         found = [set(made(each, evil, tag=tag)) for each in (first, second, third) for tag in ("worker-1/a", "a")]
         assert not (found[0] | found[1]) & (found[2] | found[3] | found[4] | found[5])
         assert not (found[2] | found[3]) & (found[4] | found[5])
+
+
+def test_several_long_values_make_a_name_that_a_disk_can_hold(tmp_path: Path) -> None:
+    """Three values of 100 bytes in one name are more than 255: it is cut, and keeps its ending."""
+    values = {"a": "a" * 300, "b": "b" * 300, "c": "ü" * 300}
+    path = Path(made(f"{tmp_path}/{{a}}-{{b}}-{{c}}-{{@timestamp:%Y-%m-%d}}.ndjson.gz", [values])[0])
+    path.touch()
+    assert path.parent == tmp_path
+    assert path.name.startswith("a" * 100 + "-" + "b" * 100)
+    assert path.name.endswith("-2026-11-22.ndjson.gz")
