@@ -256,7 +256,7 @@ def _command(command: click.Command, parent: click.Context, path: str) -> list[s
     context = click.Context(command, parent=parent, info_name=path.rpartition(" ")[2])
     usage = " ".join([path, *command.collect_usage_pieces(context)])
     parts = [f"## `{path}`", f"    {usage}", _help(command)]
-    rows = [_option(each) for each in command.params if isinstance(each, click.Option)]
+    rows = [_option(each) for each in command.params if isinstance(each, click.Option) and not each.hidden]
     if rows:
         parts.append("\n".join(["| option | meaning |", "| --- | --- |", *rows]))
     if isinstance(command, click.Group):

@@ -46,6 +46,7 @@ from perf.arguments import share
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.I)
 _GZIP = re.compile(rb"\r\ncontent-encoding: *gzip", re.I)
 _INDEX = re.compile(rb'"_index": ?"([^"]*)"')
+_TARGET = re.compile(rb'^\{"create": ?\{"_index": ?"([^"]*)"', re.M)
 _ID = re.compile(rb'"_id": ?"([^"]+)"[^{}\n]*\}\}\n')
 _SENT = re.compile(rb'"sent_ns": ?(\d+)')
 _REASONS = {200: b"OK", 404: b"Not Found", 411: b"Length Required", 429: b"Too Many Requests"}
@@ -196,9 +197,12 @@ class Server:
         if "_id" in keys:
             return Answer(200, _items(_actions(body), keys), settings.delay)
         index = _one_index(body, count) if "_index" in keys else b""
-        if index is None:
+        if index is not None:
+            return Answer(200, _all_created(index, count, keys), settings.delay)
+        indices = _TARGET.findall(body)
+        if len(indices) != count:
             return Answer(200, _items(_actions(body), keys), settings.delay)
-        return Answer(200, _all_created(index, count, keys), settings.delay)
+        return Answer(200, _each_created(indices, keys), settings.delay)
 
     def _some_refused(self, body: bytes, keys: frozenset[str]) -> bytes:
         lines = body.split(b"\n")
@@ -256,6 +260,11 @@ def _all_created(index: bytes, count: int, keys: frozenset[str]) -> bytes:
     item = _one_created(index, keys)
     items = b"" if item == b'{"create":{}}' else b",".join([item] * count)
     return _whole(items, keys, errors=False)
+
+
+def _each_created(indices: list[bytes], keys: frozenset[str]) -> bytes:
+    made = {index: _one_created(index, keys) for index in set(indices)}
+    return _whole(b",".join([made[index] for index in indices]), keys, errors=False)
 
 
 def _items(actions: list[dict[str, dict[str, str]]], keys: frozenset[str], refused: set[int] | None = None) -> bytes:

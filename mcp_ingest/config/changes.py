@@ -51,8 +51,7 @@ def compare(old: Configuration, new: Configuration) -> Changes:
     both = [name for name in new.pipelines if name in old.pipelines]
     if both != [name for name in old.pipelines if name in new.pipelines]:
         settings.append("the order of the pipelines")
-    if old.reload_on_change != new.reload_on_change:
-        settings.append("reload_on_change")
+    settings += [name for name in ("reload_on_change", "workers") if getattr(old, name) != getattr(new, name)]
     return Changes(
         _difference(old.inputs, new.inputs, _component),
         _difference(old.pipelines, new.pipelines, _pipeline),

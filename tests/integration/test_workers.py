@@ -18,7 +18,7 @@ from tests.integration.configurations import to_elasticsearch
 from tests.integration.daemon import Daemon, wait_until
 from tests.integration.servers import Elasticsearch, free_port
 
-KILLS = 12
+KILLS = 8
 
 
 class _Senders:
@@ -295,3 +295,29 @@ def test_dead_letters_of_all_workers(tmp_path: Path) -> None:
 def _newest(daemon: Daemon) -> int:
     line = daemon.run("dead-letters", "list", "--all", "--limit", "1", "--json").stdout.splitlines()[0]
     return int(yaml.safe_load(line)["number"])
+
+
+def test_a_reload_reaches_every_worker(tmp_path: Path) -> None:
+    """By the command and by SIGHUP; what the supervisor would have to change is refused, and nothing changes."""
+    with Daemon(tmp_path, _blackhole(tmp_path)) as daemon:
+
+        def change(**sections: Any) -> None:
+            config = yaml.safe_load(daemon.config.read_text())
+            daemon.config.write_text(yaml.safe_dump(config | sections))
+
+        stages = [{"drop": {"when": "log_level == 'DEBUG'"}}, "redact"]
+        change(pipelines={"p": {"match": "**", "stages": stages}})
+        answer = daemon.run("reload")
+        assert "changed: p" in answer.stdout
+        assert daemon.process is not None
+        change(pipelines={"p": {"match": "**", "stages": ["redact"]}})
+        daemon.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: daemon.log.read_text().count("pipelines changed: p") == 4, what="two reloads of two workers")
+        old = daemon.config.read_text()
+        for sections in ({"workers": 3}, {"http": {"port": daemon.http_port, "token": "x"}}):
+            change(**sections)
+            refused = daemon.run("reload", check=False)
+            assert refused.returncode == 1
+            assert "a reload cannot change it" in refused.stderr
+            daemon.config.write_text(old)
+        assert len(_workers(daemon)) == 2
