@@ -1,4 +1,4 @@
-"""What stands beside the database in the spool's folder: the lock, the ballast, what was set aside."""
+"""What stands beside the database in the spool's folder: the lock and the ballast."""
 
 from __future__ import annotations
 
@@ -113,19 +113,3 @@ class Ballast:
         """What the disk has free for us."""
         status = os.statvfs(self._path.parent)
         return status.f_bavail * status.f_frsize
-
-
-def set_aside(directory: Path, time_ns: int) -> Path:
-    """Move a damaged database with its write-ahead log to a folder of its own; nothing is deleted."""
-    folder = directory / f"damaged-{time_ns // 10**9}"
-    attempt = 0
-    while folder.exists():
-        attempt += 1
-        folder = directory / f"damaged-{time_ns // 10**9}-{attempt}"
-    folder.mkdir(mode=0o750)
-    for suffix in ("", "-wal", "-shm", "-journal"):
-        path = directory / f"{DATABASE}{suffix}"
-        if path.exists():
-            path.rename(folder / path.name)
-    sync_directory(directory)
-    return folder

@@ -34,7 +34,7 @@ from mcp_ingest.errors import SpoolError
 from mcp_ingest.metrics import COMMIT_SECONDS, COMMITS, Metrics
 from mcp_ingest.spool import schema
 from mcp_ingest.spool.cache import RecentChunks
-from mcp_ingest.spool.files import Ballast, Lock, make_directory, set_aside, sync_directory
+from mcp_ingest.spool.files import Ballast, Lock, make_directory, sync_directory
 from mcp_ingest.spool.model import (
     Chunk,
     DeadLetter,
@@ -47,8 +47,9 @@ from mcp_ingest.spool.model import (
     Usage,
 )
 from mcp_ingest.spool.reader import Reader
+from mcp_ingest.spool.recovery import Opened, Recovery
 from mcp_ingest.spool.transaction import Damage, Writer
-from mcp_ingest.spool.truth import Changes, Truth, load, register
+from mcp_ingest.spool.truth import Changes, Truth
 from mcp_ingest.spool.worker import Job, Result, Worker
 
 Value = TypeVar("Value")
@@ -113,43 +114,35 @@ class Spool:
             raise
 
     def _load(self, worker: Worker) -> None:
-        connection, truth = self._database()
-        uuids = schema.uuids(connection)
-        self._truth, self._uuid = truth, uuids[-1]
-        self._cache = RecentChunks(truth.last)
-        self._reader = Reader(connection, frozenset(uuids))
+        recovery = Recovery(self.directory, self._settings, self._names, self._clock, self._logger)
+        opened = self._database(recovery)
+        self._take(opened)
         sync_directory(self.directory)
         if not self._ballast.take():
             self._logger.warning("there is no room for the spool's ballast in %s", self.directory)
-        worker.begin(Writer(connection, self._uuid, truth, self._clock.time_ns), self._ballast, self.directory)
+        worker.begin(
+            Writer(opened.connection, self._uuid, opened.truth, self._clock.time_ns, opened.sums),
+            self._ballast,
+            self.directory,
+        )
 
-    def _database(self) -> tuple[sqlite3.Connection, Truth]:
-        """The database with what it holds; a damaged one is set aside, on a full disk the ballast goes."""
+    def _take(self, opened: Opened) -> None:
+        self._truth, self._uuid = opened.truth, opened.uuids[-1]
+        self._cache = RecentChunks(opened.truth.last)
+        self._reader = Reader(opened.connection, frozenset(opened.uuids))
+
+    def _database(self, recovery: Recovery) -> Opened:
+        """The database with what it holds; on a full disk the ballast goes."""
         try:
-            return self._connect()
+            return recovery.open()
         except sqlite3.Error as error:
-            if schema.is_damage(error):
-                folder = set_aside(self.directory, self._clock.time_ns())
-                self._logger.error(
-                    "the spool's database is damaged (%s): it was moved to %s, and a new one is begun", error, folder
-                )
-            elif schema.is_disk(error):
-                self._ballast.release()
-            else:
+            if not schema.is_disk(error):
                 raise SpoolError(f"the spool in {self.directory} cannot be opened: {error}") from error
+            self._ballast.release()
         try:
-            return self._connect()
+            return recovery.open()
         except sqlite3.Error as error:
             raise SpoolError(f"the spool in {self.directory} cannot be opened: {error}") from error
-
-    def _connect(self) -> tuple[sqlite3.Connection, Truth]:
-        connection = schema.connect(self.directory, schema.log_bytes(self._settings.ballast_bytes))
-        try:
-            schema.uuids(connection)
-            return connection, load(connection, register(connection, self._names))
-        except BaseException:
-            connection.close()
-            raise
 
     async def close(self) -> None:
         """Wait for what was submitted, write the log into the database, let go of the lock."""

@@ -9,12 +9,12 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from mcp_ingest.codecs.columns import Coded
 from mcp_ingest.event import Term
-from mcp_ingest.spool.chunk import Stamp, encode, stamped
+from mcp_ingest.spool.chunk import Stamp, encode, stamped, wanted
 from mcp_ingest.spool.model import Chunk, Intake, OutputKey, Pending, Settlement
-from mcp_ingest.spool.rows import ADD_TO_LEDGER, INSERT_LETTER, bitmap, ledger_rows, letter_row
+from mcp_ingest.spool.rows import ADD_TO_LEDGER, INSERT_LETTER, bitmap, commit_row, ledger_rows, letter_row
 from mcp_ingest.spool.seen import BLOCK, BLOCKS, DIGEST_BYTES, KEEP_NS, split
+from mcp_ingest.spool.sums import SumsFile
 from mcp_ingest.spool.truth import Changes, Truth, oldest_chunk, oldest_owed, used_bytes
 
 
@@ -49,8 +49,18 @@ Work = Prepared | Settlement | Damage
 class Writer:
     """The thread's side of the committed state, and the transactions that change it."""
 
-    def __init__(self, connection: sqlite3.Connection, uuid: bytes, truth: Truth, time_ns: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        uuid: bytes,
+        truth: Truth,
+        time_ns: Callable[[], int],
+        sums: SumsFile | None = None,
+    ) -> None:
+        """`sums`, where there are some, are brought up to date after each commit."""
         self.connection = connection
+        self._sums = sums
+        self._commits = truth.commits
         self._uuid = uuid
         self._ids = dict(truth.ids)
         self._names = {state.id: state.name for state in truth.outputs.values()}
@@ -71,7 +81,7 @@ class Writer:
             self._number += 1  # never used again, whatever becomes of this commit
             chunk = stamped(new, Stamp(self._uuid, self._number, self._time_ns()))
             chunk.destinations = {n: column for n, column in chunk.destinations.items() if [*column.values] != [None]}
-            owed = {self._ids[name]: _wanted(column) for name, column in chunk.destinations.items()}
+            owed = {self._ids[name]: wanted(column) for name, column in chunk.destinations.items()}
             prepared.chunks.append(PreparedChunk(chunk, encode(chunk, self._uuid), owed))
         return prepared
 
@@ -107,6 +117,9 @@ class Writer:
         self._oldest.update(changes.oldest)
         self.written += transaction.written
         changes.space.used = used_bytes(self.connection)
+        self._commits = changes.commits = self._commits + 1
+        if self._sums is not None:
+            self._sums.write(changes.ledger, self._commits, self._committed)
         return changes
 
     def _find_oldest(self, transaction: _Transaction) -> None:
@@ -124,13 +137,6 @@ class Writer:
             "SELECT total(length(digests)) FROM seen WHERE length(digests) < ?", (BLOCK * DIGEST_BYTES,)
         ).fetchone()
         return int(loose) // DIGEST_BYTES
-
-
-def _wanted(column: Coded[str | None]) -> int:
-    """How many events have a destination."""
-    if column.indices is None or None not in column.values:
-        return len(column)
-    return len(column) - [*column].count(None)
 
 
 def _pack_seen(connection: sqlite3.Connection, time_ns: int) -> tuple[int, bytes | None]:
@@ -212,7 +218,7 @@ class _Transaction:
         if self._letters:
             many(INSERT_LETTER, self._letters)
             changes.letters += len(self._letters)
-        many(ADD_TO_LEDGER, ledger_rows(changes.ledger))
+        many(ADD_TO_LEDGER, [*ledger_rows(changes.ledger), commit_row(1)])
         if changes.digests:
             self._connection.execute(
                 "INSERT INTO seen (created, digests) VALUES (?, ?)", (changes.time, b"".join(changes.digests))

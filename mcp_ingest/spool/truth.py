@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mcp_ingest.spool.model import Chunk, Held, Ledger, Usage
-from mcp_ingest.spool.rows import LedgerRow, ledger_from
+from mcp_ingest.spool.rows import LedgerRow, commits_of, ledger_from
 from mcp_ingest.spool.schema import PAGE
 from mcp_ingest.spool.seen import BLOCK, DIGEST_BYTES, Seen, split
 
@@ -54,6 +54,7 @@ class Changes:
     oldest_chunk: int | None = None
     space: Space = field(default_factory=Space)
     seconds: float = 0.0
+    commits: int = 0
 
 
 class Truth:
@@ -70,6 +71,7 @@ class Truth:
         self.letters = 0
         self.oldest: int | None = None
         self.space = Space()
+        self.commits = 0
 
     def apply(self, changes: Changes) -> None:
         """A commit returned."""
@@ -90,6 +92,7 @@ class Truth:
         self.letters += changes.letters
         self.oldest = changes.oldest_chunk
         self.space = changes.space
+        self.commits = changes.commits
 
     def _apply_outputs(self, changes: Changes) -> None:
         for output, mark in changes.marks.items():
@@ -153,6 +156,7 @@ def load(connection: sqlite3.Connection, ids: dict[str, int]) -> Truth:
     truth.positions = dict(connection.execute("SELECT key, value FROM positions"))
     rows: list[LedgerRow] = connection.execute("SELECT * FROM ledger").fetchall()
     truth.ledger = ledger_from(rows)
+    truth.commits = commits_of(connection)
     truth.last = last_number(connection)
     (truth.chunks,) = connection.execute("SELECT count(*) FROM (SELECT DISTINCT chunk FROM owed)").fetchone()
     (truth.letters,) = connection.execute("SELECT count(*) FROM dead_letters").fetchone()

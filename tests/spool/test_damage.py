@@ -57,7 +57,7 @@ async def test_a_damaged_database_is_set_aside(tmp_path: Path, damage: str, capl
             assert spool.uuid != first
             assert await spool.commit(intake(chunk(1))) == [1]
     assert kept_bytes(tmp_path) == [broken]
-    assert len(caplog.records) == 1
+    assert len(caplog.records) == 2
 
 
 def kept_bytes(directory: Path) -> list[bytes]:

@@ -1,0 +1,81 @@
+"""What is lost, reckoned from sums: the ledger is made to close again after the database forgot or lost something.
+
+Of an output are known what was ever given to it and what was settled (the sums), and what the database still holds for
+it. What it should hold and does not is `lost`. What was settled by commits that the database forgot is held again and
+will be sent again: that is `replayed`; it stands in the sums twice, on both sides. Settlements take the oldest first,
+so all that was settled and forgotten is thought to be among what is held again, as far as there is so much: `lost` is
+rather too high than too low.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from mcp_ingest.event import Term
+from mcp_ingest.spool.model import InputKey, Ledger, LetterKey, OutputKey
+from mcp_ingest.spool.sums import Sum, counter_of, summed
+
+_GIVEN = {"input": (Term.RECEIVED, Term.GENERATED), "output": (Term.ASSIGNED, Term.REPLAYED),
+          "letters": (Term.DEAD_LETTERED,)}  # fmt: skip
+
+
+def corrections(
+    ledger: Ledger, known: Mapping[Sum, int], held: Mapping[str, int], kept: int, reason: str, *, whole: bool = True
+) -> Ledger:
+    """What is to be added to the ledger, under this reason, so that its three sums close.
+
+    `known` are the sums as they were last (those of the file beside the database, or nothing), `held` the events that
+    are there for each output, `kept` the dead letters. `whole`: the ledger is that of one commit; otherwise counters
+    are missing from it, and nothing can be told from a difference.
+    """
+    before = summed(ledger)
+    made: Ledger = Counter()
+    for each, count in known.items():
+        if count > before[each]:
+            made[counter_of(each, reason)] += count - before[each]
+    after = before + summed(made)
+    for name in {each.name for each in after if each.scope == "output"} | set(held):
+        lost, again = _missing(before, after, "output", name, held.get(name, 0), whole)
+        made[OutputKey(name, Term.LOST, reason)] += lost
+        made[OutputKey(name, Term.REPLAYED, reason)] += again
+    lost, again = _missing(before, after, "letters", "", kept, whole)
+    made[LetterKey(Term.LOST, reason)] += lost
+    made[LetterKey(Term.DEAD_LETTERED, reason)] += again
+    if not whole:
+        made.update(_begun_anew(ledger, made, after))
+    return +made if whole else made
+
+
+def _missing(
+    before: Counter[Sum], after: Counter[Sum], scope: str, name: str, there: int, whole: bool
+) -> tuple[int, int]:
+    """How many are lost, and how many are there once more though they were settled."""
+    given, settled = _sides(after, scope, name)
+    forgotten = settled - _sides(before, scope, name)[1] if whole else 0
+    lost = max(0, given - settled - there + min(forgotten, there))
+    return lost, lost + there - (given - settled)
+
+
+def _sides(counts: Counter[Sum], scope: str, name: str) -> tuple[int, int]:
+    """What was given to it, and what became of that."""
+    given = settled = 0
+    for each, count in counts.items():
+        if each.scope == scope and each.name == name:
+            if each.term in _GIVEN[scope]:
+                given += count
+            else:
+                settled += count
+    return given, settled
+
+
+def _begun_anew(ledger: Ledger, made: Ledger, after: Counter[Sum]) -> Ledger:
+    """Inputs of which counters are missing and nobody knows them: theirs are taken away and begin anew."""
+    names = {each.name for each in after if each.scope == "input"}
+    open_ones = {name for name in names if len(set(_sides(after, "input", name))) == 2}
+    gone: Ledger = Counter()
+    for counts in (ledger, made):
+        for key, count in counts.items():
+            if isinstance(key, InputKey) and key.input in open_ones:
+                gone[key] -= count
+    return gone
