@@ -51,6 +51,10 @@ class SpoolDamagedError(SpoolError):
     """The spool's database cannot go on as it is: it is to be set aside, and what can be read of it saved."""
 
 
+class SpoolDiskError(SpoolError):
+    """The disk refuses for now (read-only, full, an I/O error): trying again later makes sense."""
+
+
 class SpoolRenewedError(IngestError):
     """The spool has a new database in place of a damaged one: begin anew from what is committed there."""
 

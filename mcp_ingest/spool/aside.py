@@ -31,6 +31,7 @@ class Notice:
     """
 
     time: int  # nanoseconds since 1970
+    kind: str  # database, commits, counters or replaced
     why: str
     what: str
     lost: dict[str, int] = field(default_factory=dict)
@@ -110,7 +111,7 @@ def _notices(directory: Path) -> Iterator[Notice]:
             said = orjson.loads((folder / _PAGE).read_bytes())
             notice = Notice(**said)
         except (OSError, ValueError, TypeError):
-            notice = Notice(int(folder.stat().st_mtime * 10**9), "damaged files were set aside", "")
+            notice = Notice(int(folder.stat().st_mtime * 10**9), "database", "damaged files were set aside", "")
         notice.folder = str(folder)
         notice.bytes = sum(path.stat().st_size for path in folder.iterdir())
         yield notice

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
 from pathlib import Path
 
-from mcp_ingest.errors import SpoolError
+from mcp_ingest.errors import SpoolDiskError, SpoolError
 
 DATABASE = "spool.db"
 LOCK_PATIENCE = 2.0  # seconds: a `status` that looks into the file holds the lock for a moment
@@ -29,6 +30,35 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+#: What a disk says that may be over by itself.
+_PASSING = {
+    errno.EROFS,
+    errno.EIO,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.ESTALE,
+    errno.ENODEV,
+    errno.ENXIO,
+    errno.ETIMEDOUT,
+}
+
+
+def cannot_use(directory: Path, error: OSError) -> SpoolError:
+    """What to raise for this: a SpoolDiskError where it makes sense to try again."""
+    kind = SpoolDiskError if error.errno in _PASSING else SpoolError
+    return kind(f"the spool's folder {directory} cannot be used: {error}")
+
+
+def probe(directory: Path) -> None:
+    """See whether the folder can be written, without the database: as `cannot_use` says if not."""
+    path = directory / "probe"
+    try:
+        path.touch()
+        path.unlink()
+    except OSError as error:
+        raise cannot_use(directory, error) from error
 
 
 class Lock:

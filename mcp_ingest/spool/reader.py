@@ -17,10 +17,10 @@ from mcp_ingest.spool.truth import Truth, known_outputs, load
 
 
 class Reader:
-    """Reads by one connection, in the thread that owns it."""
+    """Reads by one `connection`, in the thread that owns it."""
 
     def __init__(self, connection: sqlite3.Connection, uuids: Collection[bytes]) -> None:
-        self._connection = connection
+        self.connection = connection
         self._uuids = uuids
 
     def fresh(self, output: int, after: int, max_bytes: int) -> tuple[list[Chunk], list[Damage]]:
@@ -28,7 +28,7 @@ class Reader:
         chunks: list[Chunk] = []
         damages: list[Damage] = []
         size = 0
-        numbers = self._connection.execute(
+        numbers = self.connection.execute(
             "SELECT chunk FROM owed WHERE chunk > ? AND output = ? ORDER BY chunk", (after, output)
         )
         for (number,) in numbers:
@@ -45,7 +45,7 @@ class Reader:
     def chunk(self, number: int) -> Chunk | Damage | None:
         """The chunk, what is wrong with it, or None when it is gone."""
         try:
-            row = self._connection.execute("SELECT body FROM chunks WHERE number = ?", (number,)).fetchone()
+            row = self.connection.execute("SELECT body FROM chunks WHERE number = ?", (number,)).fetchone()
             return decode(row[0], number, self._uuids) if row else None
         except DecodeError as error:
             return Damage(number, str(error))
@@ -56,7 +56,7 @@ class Reader:
 
     def letters(self, limit: int, before: int | None, output: str | None, pipeline: str | None) -> list[DeadLetter]:
         """Dead letters, the newest first."""
-        rows = self._connection.execute(
+        rows = self.connection.execute(
             SELECT_LETTER + " WHERE number < coalesce(:before, 9223372036854775807)"
             " AND (:output IS NULL OR output = :output) AND (:pipeline IS NULL OR pipeline = :pipeline)"
             " ORDER BY number DESC LIMIT :limit",
@@ -66,12 +66,12 @@ class Reader:
 
     def letter(self, number: int) -> DeadLetter | None:
         """One dead letter."""
-        row = self._connection.execute(SELECT_LETTER + " WHERE number = ?", (number,)).fetchone()
+        row = self.connection.execute(SELECT_LETTER + " WHERE number = ?", (number,)).fetchone()
         return DeadLetter(*row) if row else None
 
     def pending(self, name: str, output: int) -> list[Pending]:
         """What an output owes of chunks that its mark has passed."""
-        return pending_of(self._connection, name, output)
+        return pending_of(self.connection, name, output)
 
 
 class SpoolReader:

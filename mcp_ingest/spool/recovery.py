@@ -40,12 +40,12 @@ _FAULTS = (ValueError, TypeError, KeyError, OverflowError, AttributeError)  # of
 
 @dataclass(slots=True)
 class Opened:
-    """An open database with what it holds; `sums` is None while its file cannot be written."""
+    """An open database with what it holds."""
 
     connection: sqlite3.Connection
     truth: Truth
     uuids: list[bytes]
-    sums: SumsFile | None
+    sums: SumsFile
     notices: list[Notice] = field(default_factory=list)  # what was found this time
 
 
@@ -67,9 +67,14 @@ class Recovery:
         self._logger = logger
         self._said = 0.0
         self._notices: list[Notice] = []
+        self._patient = True
 
-    def open(self) -> Opened:
-        """The database, ready to be written. sqlite3.Error when the disk refuses, SpoolError when it is another's."""
+    def open(self, *, patient: bool = True) -> Opened:
+        """The database, ready to be written. sqlite3.Error when the disk refuses, SpoolError when it is another's.
+
+        Not `patient`: what the disk does not give back is damaged.
+        """
+        self._patient = patient
         sums = read_sums(self._directory)
         folder = aside.unfinished(self._directory)
         database = self._directory / DATABASE
@@ -90,33 +95,48 @@ class Recovery:
         """A new database instead of one that turned out to be damaged at run time; its connection is closed."""
         return self._set_aside(sums, why, known)
 
+    def connect(self) -> sqlite3.Connection:
+        """A connection to the database that is there."""
+        return schema.connect(self._directory, self._log_bytes)
+
     # --- as it is ---
 
     def _as_it_is(self, sums: Sums | None) -> Opened:
         """The database if it can be opened and read, its forgotten commits accounted for."""
+        log = self._directory / aside.LOG
         if sums is not None:
             aside.keep_log(self._directory)
+        elif log.exists() and _goes_on_behind_damage(log):
+            raise SpoolDamagedError("its write-ahead log is damaged, and more stands behind that")
         connection = self._connect(sums)
         try:
             self._compare(connection, sums)
-            return self._begin(connection, sums)
+            return self._begin(connection)
         except BaseException as error:
             connection.close()
-            if isinstance(error, _FAULTS) or (isinstance(error, sqlite3.Error) and not schema.is_disk(error)):
+            if self._is_damage(error):
                 raise SpoolDamagedError(str(error) or type(error).__name__) from error
             raise
 
     def _connect(self, sums: Sums | None) -> sqlite3.Connection:
         try:
-            return schema.connect(self._directory, self._log_bytes)
+            return self.connect()
         except sqlite3.NotSupportedError as error:
             if sums is not None and sums.schema == schema.VERSION:
                 raise SpoolDamagedError("its first page says that it is no spool") from error
             raise SpoolError(f"the spool in {self._directory} cannot be opened: {error}") from error
         except sqlite3.Error as error:
-            if schema.is_disk(error) or schema.is_busy(error):
+            if not self._is_damage(error):
                 raise
             raise SpoolDamagedError(str(error)) from error
+
+    def _is_damage(self, error: BaseException) -> bool:
+        """Whether the file is at fault: anything but a disk that refuses and another process."""
+        if not isinstance(error, sqlite3.Error):
+            return isinstance(error, _FAULTS)
+        if schema.is_unreadable(error):
+            return not self._patient
+        return not schema.is_disk(error) and not schema.is_busy(error)
 
     def _compare(self, connection: sqlite3.Connection, sums: Sums | None) -> None:
         """Hold the database against the sums; nothing was written to it yet."""
@@ -127,7 +147,10 @@ class Recovery:
         elif sums.first != uuids[0]:
             aside.release_log(self._directory)
             self._replace_uuid(connection)
-            self._note("the database is not the one that stood here before: what that one held is not accounted for")
+            self._note(
+                "replaced",
+                "the database is not the one that stood here before: what that one held is unknown",
+            )
         elif commits < sums.commits or sums.uuid != uuids[-1]:
             self._forgotten(connection, sums, sums.commits - commits)
         else:
@@ -147,7 +170,7 @@ class Recovery:
                 raise SpoolDamagedError(f"its write-ahead log is damaged, {commits:,} commits are behind that")
         aside.release_log(self._directory)
         made = self._correct(connection, sums, FORGOTTEN, whole=True)
-        self._note(f"the database has forgotten its last {commits:,} commits", made)
+        self._note("commits", f"the database has forgotten its last {commits:,} commits", made)
 
     def _hold_to(self, connection: sqlite3.Connection, sums: Sums) -> None:
         """A counter that differs from its sum was changed on the disk: the sum has a checksum and is right."""
@@ -163,9 +186,9 @@ class Recovery:
                 "DELETE FROM ledger WHERE scope = ? AND name = ? AND pipeline = ? AND term = ? AND reason = ?", place
             )
         connection.execute("COMMIT")
-        self._note("counters were damaged", self._correct(connection, sums, DAMAGED, whole=False))
+        self._note("counters", "counters were damaged", self._correct(connection, sums, DAMAGED, whole=False))
 
-    def _begin(self, connection: sqlite3.Connection, sums: Sums | None) -> Opened:
+    def _begin(self, connection: sqlite3.Connection) -> Opened:
         """What is committed, and the file of sums for what comes."""
         uuids = schema.uuids(connection)
         truth = load(connection, register(connection, self._outputs))
@@ -173,15 +196,7 @@ class Recovery:
             raise ValueError("a mark lies behind the last chunk")
         written = Sums(uuids[0], uuids[-1], truth.commits, truth.last, self._inode(), summed(truth.ledger))
         notices, self._notices = self._notices, []
-        return Opened(connection, truth, uuids, self.sums_file(written), notices)
-
-    def sums_file(self, sums: Sums) -> SumsFile | None:
-        """The file of sums, written anew; None where the disk does not take it."""
-        try:
-            return SumsFile(self._directory, sums)
-        except OSError as error:
-            self._logger.debug("the spool's sums cannot be written: %s", error)
-            return None
+        return Opened(connection, truth, uuids, SumsFile(self._directory, written), notices)
 
     def _inode(self) -> int:
         return os.stat(self._directory / DATABASE).st_ino
@@ -204,14 +219,14 @@ class Recovery:
         made = self._account(target, sums, findings, whole=salvage.ledger_is_whole)
         target.rename(self._directory / DATABASE)
         sync_directory(self._directory)
-        notice = self._notice(f"the database was damaged: {why}", _found(findings), made)
+        notice = self._notice("database", f"the database was damaged: {why}", _found(findings), made)
         notice.positions_lost = "positions" in findings.torn
         notice.bytes = sum(path.stat().st_size for path in folder.iterdir())
         notice.folder = str(folder)
         aside.finish(folder, notice)
         self._tell(notice, self._clock.monotonic() - began)
         self._notices.append(notice)
-        return self._begin(schema.connect(self._directory, self._log_bytes), sums)
+        return self._begin(self.connect())
 
     def _account(self, target: Path, sums: Sums | None, findings: Findings, *, whole: bool) -> Ledger:
         """Make the new database's ledger close, durably."""
@@ -252,22 +267,22 @@ class Recovery:
 
     # --- saying so ---
 
-    def _note(self, why: str, made: Ledger | None = None) -> None:
-        notice = self._notice(why, "", made or Counter())
+    def _note(self, kind: str, why: str, made: Ledger | None = None) -> None:
+        notice = self._notice(kind, why, "", made or Counter())
         folder = aside.new_folder(self._directory, self._clock.time_ns())
         notice.folder = str(folder)
         aside.finish(folder, notice)
         self._tell(notice, 0.0)
         self._notices.append(notice)
 
-    def _notice(self, why: str, what: str, made: Ledger) -> Notice:
+    def _notice(self, kind: str, why: str, what: str, made: Ledger) -> Notice:
         lost: Counter[str] = Counter()
         for key, count in made.items():
             if isinstance(key, OutputKey) and key.term == Term.LOST:
                 lost[key.output] += count
             elif isinstance(key, LetterKey) and key.term == Term.LOST:
                 lost["dead letters"] += count
-        return Notice(self._clock.time_ns(), why, what, dict(+lost))
+        return Notice(self._clock.time_ns(), kind, why, what, dict(+lost))
 
     def _tell(self, notice: Notice, seconds: float) -> None:
         lost = ", ".join(f"{name} {count:,}" for name, count in sorted(notice.lost.items())) or "nothing"
@@ -285,6 +300,12 @@ class Recovery:
                 "saving what can be read of the damaged spool: %d of %d MiB, %s chunks so far",
                 done * schema.PAGE >> 20, total * schema.PAGE >> 20, f"{chunks:,}",
             )  # fmt: skip
+
+
+def _goes_on_behind_damage(path: Path) -> bool:
+    log = LogFile(path)
+    log.close()
+    return log.beyond
 
 
 def _loaded(connection: sqlite3.Connection) -> Truth:

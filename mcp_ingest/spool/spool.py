@@ -23,18 +23,23 @@ in `chunk.py`. `python perf/spool.py` said, on two cores that others used as wel
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import itertools
 import logging
 import sqlite3
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mcp_ingest.context import Clock
-from mcp_ingest.errors import SpoolError
-from mcp_ingest.metrics import COMMIT_SECONDS, COMMITS, Metrics
+from mcp_ingest.errors import SpoolDiskError, SpoolError, SpoolRenewedError
+from mcp_ingest.metrics import COMMIT_SECONDS, COMMITS, SPOOL_DAMAGE, Metrics
 from mcp_ingest.spool import schema
+from mcp_ingest.spool.aside import Notice, notices
 from mcp_ingest.spool.cache import RecentChunks
-from mcp_ingest.spool.files import Ballast, Lock, make_directory, sync_directory
+from mcp_ingest.spool.care import Care, memory
+from mcp_ingest.spool.files import Ballast, Lock, cannot_use, make_directory, probe, sync_directory
 from mcp_ingest.spool.model import (
     Chunk,
     DeadLetter,
@@ -48,11 +53,18 @@ from mcp_ingest.spool.model import (
 )
 from mcp_ingest.spool.reader import Reader
 from mcp_ingest.spool.recovery import Opened, Recovery
+from mcp_ingest.spool.salvage import Known
+from mcp_ingest.spool.sums import Sums
 from mcp_ingest.spool.transaction import Damage, Writer
-from mcp_ingest.spool.truth import Changes, Truth
+from mcp_ingest.spool.truth import Changes, OutputState, Truth
 from mcp_ingest.spool.worker import Job, Result, Worker
 
 Value = TypeVar("Value")
+
+#: Seconds between two attempts to open a spool whose disk refuses; after so many of them a database of which parts
+#: cannot be read is taken for damaged.
+DISK_SECONDS = 2.0
+PATIENCE = 5
 
 
 class Spool:
@@ -73,6 +85,7 @@ class Spool:
         self._logger = logger
         self._seconds = metrics.histogram(COMMIT_SECONDS)
         self._commits = metrics.counter(COMMITS)
+        self._metrics = metrics
         self._lock = Lock(self.directory)
         self._ballast = Ballast(self.directory, settings.ballast_bytes)
         self._truth = Truth()
@@ -80,69 +93,100 @@ class Spool:
         self._news = asyncio.Event()
         self._space = asyncio.Event()
         self._full = False
+        self._stuck = ""
+        self._epoch = 0  # how often there was another database
+        self._begun_anew: set[str] = set(outputs)  # who has asked what is pending since there is this database
+        self._notices: list[Notice] = []
+        self._notices_of_start: list[Notice] = []
         self._worker: Worker | None = None
         self._reader: Reader | None = None
-        self._uuid = b""
+        self._uuids = [b""]
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     # --- life ----------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Take the lock, create or open the database, read what is committed.
+        """Take the lock, create or open the database, read what is committed; wait while the disk refuses.
 
         SpoolError when another process has the spool (named by its id), or the folder cannot be used.
         """
+        self._loop = asyncio.get_running_loop()
         worker = Worker(self, self._clock, self._logger)
         worker.start()
         self._worker = worker
         try:
-            await self._call(lambda: self._open(worker))
-        except (OSError, SpoolError) as error:
+            for attempt in itertools.count(1):
+                try:
+                    await self._call(partial(self._open, worker, attempt))
+                    break
+                except SpoolDiskError as error:
+                    self._wait_for_disk(str(error))
+                await asyncio.sleep(DISK_SECONDS)
+        except BaseException:
             await self._stop(worker)
-            if isinstance(error, SpoolError):
-                raise
-            raise SpoolError(f"the spool's folder cannot be used: {error}") from error
+            raise
+        if self._stuck:
+            self._logger.warning("the spool in %s is open now", self.directory)
+        self._stuck = ""
+        self._damages(self._notices_of_start)
         self._signal()
 
-    def _open(self, worker: Worker) -> None:
+    def _wait_for_disk(self, why: str) -> None:
+        if not self._stuck:
+            self._logger.error("%s: it is tried again every %g s, and inputs wait until then", why, DISK_SECONDS)
+        self._stuck = why
+
+    def _open(self, worker: Worker, attempt: int) -> None:
         """In the worker's thread, before anybody else asks for anything."""
-        make_directory(self.directory)
-        self._lock.take()
         try:
-            self._load(worker)
+            make_directory(self.directory)
+            self._lock.take()
+        except OSError as error:
+            raise cannot_use(self.directory, error) from error
+        try:
+            self._load(worker, attempt)
+        except OSError as error:
+            self._lock.give()
+            raise cannot_use(self.directory, error) from error
         except BaseException:
             self._lock.give()
             raise
 
-    def _load(self, worker: Worker) -> None:
+    def _load(self, worker: Worker, attempt: int) -> None:
         recovery = Recovery(self.directory, self._settings, self._names, self._clock, self._logger)
-        opened = self._database(recovery)
+        opened = self._database(recovery, patient=attempt <= PATIENCE)
         self._take(opened)
+        self._notices_of_start = opened.notices
         sync_directory(self.directory)
         if not self._ballast.take():
             self._logger.warning("there is no room for the spool's ballast in %s", self.directory)
-        worker.begin(
-            Writer(opened.connection, self._uuid, opened.truth, self._clock.time_ns, opened.sums),
-            self._ballast,
-            self.directory,
-        )
+        self._notices = notices(self.directory)
+        worker.begin(self._writer(opened), self._ballast, Care(self.directory, recovery, self._memory, self._logger))
+
+    def _writer(self, opened: Opened) -> Writer:
+        return Writer(opened.connection, opened.uuids[-1], opened.truth, self._clock.time_ns, opened.sums)
 
     def _take(self, opened: Opened) -> None:
-        self._truth, self._uuid = opened.truth, opened.uuids[-1]
+        self._truth, self._uuids = opened.truth, opened.uuids
         self._cache = RecentChunks(opened.truth.last)
         self._reader = Reader(opened.connection, frozenset(opened.uuids))
 
-    def _database(self, recovery: Recovery) -> Opened:
+    def _database(self, recovery: Recovery, *, patient: bool) -> Opened:
         """The database with what it holds; on a full disk the ballast goes."""
         try:
-            return recovery.open()
+            return recovery.open(patient=patient)
         except sqlite3.Error as error:
             if not schema.is_disk(error):
                 raise SpoolError(f"the spool in {self.directory} cannot be opened: {error}") from error
-            self._ballast.release()
+            if schema.is_full(error):
+                self._ballast.release()
         try:
-            return recovery.open()
+            return recovery.open(patient=patient)
         except sqlite3.Error as error:
-            raise SpoolError(f"the spool in {self.directory} cannot be opened: {error}") from error
+            if not schema.is_disk(error):
+                raise SpoolError(f"the spool in {self.directory} cannot be opened: {error}") from error
+            probe(self.directory)
+            raise SpoolDiskError(f"the spool in {self.directory} cannot be opened: {error}") from error
 
     async def close(self) -> None:
         """Wait for what was submitted, write the log into the database, let go of the lock."""
@@ -173,6 +217,7 @@ class Spool:
 
     async def settle(self, settlement: Settlement) -> None:
         """Record what became of a request; chunks that nobody owes any more go in the same transaction."""
+        self._state(settlement.output)
         await self._put(settlement)
 
     def _put(self, work: Intake | Settlement | Damage | Callable[[], Any]) -> asyncio.Future[Any]:
@@ -180,7 +225,7 @@ class Spool:
         if self._worker is None:
             future.set_exception(SpoolError("the spool is closed"))
         else:
-            self._worker.put(Job(work, future))
+            self._worker.put(Job(work, future, self._epoch))
         return future
 
     async def _call(self, function: Callable[[], Value]) -> Value:
@@ -213,6 +258,43 @@ class Spool:
         self._full = full
         self._signal()
 
+    def stuck(self, why: str) -> None:
+        """The worker's: the disk refuses, and why; or it takes something again."""
+        self._stuck = why
+        self._signal()
+
+    def reconnected(self, connection: sqlite3.Connection) -> None:
+        """The worker's, in its thread: the files are new ones with the same content."""
+        self._open_reader.connection = connection
+
+    def renewed(self, opened: Opened) -> Writer:
+        """The worker's, in its thread: what could be read of a damaged database is in a new one."""
+        assert self._loop is not None
+        self._reader = Reader(opened.connection, frozenset(opened.uuids))
+        self._loop.call_soon_threadsafe(self._begin_anew, opened)
+        return self._writer(opened)
+
+    def _begin_anew(self, opened: Opened) -> None:
+        self._take(opened)
+        self._epoch += 1
+        self._begun_anew.clear()
+        self._notices += opened.notices
+        self._damages(opened.notices)
+        self._signal()
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def _damages(self, found: list[Notice]) -> None:
+        for notice in found:
+            self._metrics.counter(SPOOL_DAMAGE, kind=notice.kind).inc()
+
+    def _memory(self) -> tuple[Known, Sums]:
+        """What is committed; called in the worker's thread, answered by the loop behind all that it was told before."""
+        assert self._loop is not None
+        answer: concurrent.futures.Future[tuple[Known, Sums]] = concurrent.futures.Future()
+        self._loop.call_soon_threadsafe(lambda: answer.set_result(memory(self._truth, self._uuids)))
+        return answer.result()
+
     def _signal(self) -> None:
         if self.has_room():
             self._space.set()
@@ -224,7 +306,7 @@ class Spool:
     @property
     def uuid(self) -> bytes:
         """16 bytes that name this database; with a chunk's number the chunk's name."""
-        return self._uuid
+        return self._uuids[-1]
 
     def positions(self, prefix: str) -> dict[str, bytes]:
         """The committed positions whose key begins so."""
@@ -259,11 +341,19 @@ class Spool:
         """What is owed to outputs that the configuration no longer has, by `name (type)`."""
         return self._truth.removed()
 
+    def trouble(self) -> str:
+        """Why nothing can be written for now; empty while it can."""
+        return self._stuck
+
+    def notices(self) -> list[Notice]:
+        """What was damaged, as far as the folders with what was set aside are still there."""
+        return [notice for notice in self._notices if Path(notice.folder).exists()]
+
     # --- waiting -------------------------------------------------------------------------------------------
 
     def has_room(self) -> bool:
         """Whether an intake may be committed: used pages below the limit, and the disk not full."""
-        return not self._full and self._truth.space.used < self._settings.max_bytes
+        return not self._full and not self._stuck and self._truth.space.used < self._settings.max_bytes
 
     async def room(self) -> None:
         """Wait until there is room; the policy `block` is to await this before each commit."""
@@ -272,7 +362,7 @@ class Spool:
 
     async def news(self, output: str, after: int) -> int:
         """Wait for a chunk numbered above `after` that names the output; the highest such number."""
-        while self._truth.output(output).last <= after:
+        while self._state(output).last <= after:
             await self._news.wait()
         return self._truth.output(output).last
 
@@ -282,7 +372,7 @@ class Spool:
         """The chunks numbered above `after` that name the output, in order: one at least if there is any, then
         up to so many bytes of lines. Those committed lately come from memory; they are shared: do not change them.
         """
-        state = self._truth.output(output)
+        state = self._state(output)
         after = max(after, state.mark)
         if state.last <= after:
             return []
@@ -304,12 +394,24 @@ class Spool:
             return None
         return found
 
+    def _state(self, output: str) -> OutputState:
+        """The state of an output whose delivery goes by this database; SpoolRenewedError until it has begun anew."""
+        if output not in self._begun_anew:
+            raise SpoolRenewedError("the spool has a new database")
+        return self._truth.output(output)
+
     async def _quarantine(self, damage: Damage) -> None:
         self._logger.error("%s; it is set aside and counted as lost", damage.why)
+        self._metrics.counter(SPOOL_DAMAGE, kind="chunk").inc()
         await self._put(damage)
+
+    async def quarantine(self, number: int, why: str) -> None:
+        """Set a chunk aside that cannot be used though its checksum is right; what is owed of it is lost."""
+        await self._quarantine(Damage(number, why))
 
     async def pending(self, output: str) -> list[Pending]:
         """What the output owes of chunks that its mark has passed, oldest chunk first."""
+        self._begun_anew.add(output)
         number = self._truth.ids[output]
         return await self._call(lambda: self._open_reader.pending(output, number))
 

@@ -130,10 +130,10 @@ def _lines(names: bytes) -> list[list[str]]:
 
 
 class SumsFile:
-    """The file, open for writing. What cannot be written is left out: it is behind then, which says nothing."""
+    """The file, open for writing. Where the disk does not take it, it is behind, which says nothing."""
 
     def __init__(self, directory: Path, sums: Sums) -> None:
-        """Written anew with these sums. OSError when that cannot be."""
+        """Written anew with these sums."""
         self._path = directory / SUMS
         self._first, self._uuid, self._inode = sums.first, sums.uuid, sums.inode
         self._places: dict[InputKey | OutputKey | LetterKey, int] = {}
@@ -146,9 +146,17 @@ class SumsFile:
         self._name(sums.counts)
         for place, count in zip(self._sums.values(), sums.counts.values(), strict=False):
             self._counts[place] = count
-        self._create(sums.commits, sums.last)
+        self._commits, self._last = sums.commits, sums.last
+        self.create(sums.inode)
 
-    def _create(self, commits: int, last: int) -> None:
+    def create(self, inode: int) -> None:
+        """Write the file anew, for the database with this inode, if that is possible now."""
+        self.close()
+        self._inode = inode
+        with contextlib.suppress(OSError):
+            self._create()
+
+    def _create(self) -> None:
         """A file beside it, put in its place when it is whole: there is a valid one at every moment."""
         fresh = self._path.with_suffix(".new")
         descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
@@ -156,7 +164,7 @@ class SumsFile:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(descriptor, 0, 2 * SLOT)  # so that a full disk does not stop it
             os.pwrite(descriptor, self._names, 2 * SLOT)
-            os.pwrite(descriptor, self._record(commits, last), 0)
+            os.pwrite(descriptor, self._record(), 0)
             os.replace(fresh, self._path)
         except BaseException:
             os.close(descriptor)
@@ -174,12 +182,17 @@ class SumsFile:
                 place = self._place(key)
             if place >= 0:
                 counts[place] += count
+        self._commits, self._last = commits, last
+        if self._descriptor < 0:
+            return
         with contextlib.suppress(OSError):
-            os.pwrite(self._descriptor, self._record(commits, last), self._slot * SLOT)
+            os.pwrite(self._descriptor, self._record(), self._slot * SLOT)
         self._slot = 1 - self._slot
 
     def is_there(self) -> bool:
         """Whether the file that is written to still has its name in the folder."""
+        if self._descriptor < 0:
+            return False
         try:
             return os.path.samestat(os.stat(self._path), os.fstat(self._descriptor))
         except OSError:
@@ -191,10 +204,10 @@ class SumsFile:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _record(self, commits: int, last: int) -> bytes:
+    def _record(self) -> bytes:
         counts = self._counts
         record = _HEADER.pack(
-            MAGIC, VERSION, SCHEMA, self._first, self._uuid, commits, last, self._inode,
+            MAGIC, VERSION, SCHEMA, self._first, self._uuid, self._commits, self._last, self._inode,
             len(counts), len(self._names), self._names_crc,
         ) + counts.tobytes()  # fmt: skip
         return record + _CRC.pack(crc32(record))

@@ -5,6 +5,7 @@ Everything here runs in the spool's thread. Nothing outside the transaction chan
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -59,7 +60,7 @@ class Writer:
     ) -> None:
         """`sums`, where there are some, are brought up to date after each commit."""
         self.connection = connection
-        self._sums = sums
+        self.sums = sums
         self._commits = truth.commits
         self._uuid = uuid
         self._ids = dict(truth.ids)
@@ -118,9 +119,27 @@ class Writer:
         self.written += transaction.written
         changes.space.used = used_bytes(self.connection)
         self._commits = changes.commits = self._commits + 1
-        if self._sums is not None:
-            self._sums.write(changes.ledger, self._commits, self._committed)
+        if self.sums is not None:
+            self.sums.write(changes.ledger, self._commits, self._committed)
         return changes
+
+    def touch(self) -> None:
+        """Write something that changes nothing, durably: sqlite3.Error where the disk refuses."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            self.connection.execute(ADD_TO_LEDGER, commit_row(0))
+            self.connection.execute("COMMIT")
+        except BaseException:
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            raise
+
+    def close(self) -> None:
+        """Let go of the files. What a last checkpoint cannot do, the next start does."""
+        with contextlib.suppress(sqlite3.Error):
+            self.connection.close()
+        if self.sums is not None:
+            self.sums.close()
 
     def _find_oldest(self, transaction: _Transaction) -> None:
         """What is looked up anew: outputs of which something went, and those that owed nothing before."""

@@ -45,6 +45,8 @@ class SpoolCollector(Collector):
             (metrics.SPOOL_CHUNKS, usage.chunks),
             (metrics.SPOOL_OLDEST, age(usage.oldest, now) or 0.0),
             (metrics.DEAD_LETTERS, usage.dead_letters),
+            (metrics.SPOOL_SET_ASIDE, sum(notice.bytes for notice in spool.notices())),
+            (metrics.SPOOL_STUCK, 1 if spool.trouble() else 0),
         ):
             family = _gauge(metric)
             family.add_metric([], value)

@@ -1,0 +1,1 @@
+"""Faults that must cost nothing, and damage that must be bounded and told."""
