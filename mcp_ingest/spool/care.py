@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mcp_ingest.spool.aside import LOG
 from mcp_ingest.spool.files import DATABASE, make_directory, sync_directory
-from mcp_ingest.spool.recovery import Opened, Recovery
+from mcp_ingest.spool.recovery import Opened, Recovery, marked
 from mcp_ingest.spool.salvage import Known
 from mcp_ingest.spool.sums import Sums, summed
 from mcp_ingest.spool.truth import Truth
@@ -118,7 +118,9 @@ def memory(truth: Truth, uuids: list[bytes]) -> tuple[Known, Sums]:
     """What is committed, as a salvage takes it."""
     outputs = [(state.id, state.name, state.type, state.mark) for state in truth.outputs.values()]
     known = Known(outputs, dict(truth.positions), truth.ledger.copy(), truth.commits)
-    return known, Sums(uuids[0], uuids[-1], truth.commits, truth.last, counts=summed(truth.ledger))
+    return known, Sums(
+        uuids[0], uuids[-1], truth.commits, truth.last, counts=summed(truth.ledger), outputs=marked(truth)
+    )
 
 
 def _empty_log(connection: sqlite3.Connection) -> None:

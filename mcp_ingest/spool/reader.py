@@ -46,6 +46,8 @@ class Reader:
         """The chunk, what is wrong with it, or None when it is gone."""
         try:
             row = self.connection.execute("SELECT body FROM chunks WHERE number = ?", (number,)).fetchone()
+            if row is not None and not isinstance(row[0], bytes):
+                raise DecodeError(f"chunk {number} is no longer bytes")
             return decode(row[0], number, self._uuids) if row else None
         except DecodeError as error:
             return Damage(number, str(error))

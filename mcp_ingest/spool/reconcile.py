@@ -2,15 +2,18 @@
 
 Of an output are known what was ever given to it and what was settled (the sums), and what the database still holds for
 it. What it should hold and does not is `lost`. What was settled by commits that the database forgot is held again and
-will be sent again: that is `replayed`; it stands in the sums twice, on both sides. Settlements take the oldest first,
-so all that was settled and forgotten is thought to be among what is held again, as far as there is so much: `lost` is
-rather too high than too low.
+will be sent again: that is `replayed`; it stands in the sums twice, on both sides.
+
+Which part of what is held was settled is known by the mark that the output had last: before it, only what is pending
+was owed. Pending rows that cannot be read any more are taken for lost although their events may have been found, so
+that `lost` is rather too high than too low.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from mcp_ingest.event import Term
 from mcp_ingest.spool.model import InputKey, Ledger, LetterKey, OutputKey
@@ -20,8 +23,16 @@ _GIVEN = {"input": (Term.RECEIVED, Term.GENERATED), "output": (Term.ASSIGNED, Te
           "letters": (Term.DEAD_LETTERED,)}  # fmt: skip
 
 
+class Found(NamedTuple):
+    """Events that are there for an output: all of them, those behind its last mark, those pending before it."""
+
+    held: int
+    fresh: int
+    pending: int
+
+
 def corrections(
-    ledger: Ledger, known: Mapping[Sum, int], held: Mapping[str, int], kept: int, reason: str, *, whole: bool = True
+    ledger: Ledger, known: Mapping[Sum, int], held: Mapping[str, Found], kept: int, reason: str, *, whole: bool = True
 ) -> Ledger:
     """What is to be added to the ledger, under this reason, so that its three sums close.
 
@@ -36,10 +47,10 @@ def corrections(
             made[counter_of(each, reason)] += count - before[each]
     after = before + summed(made)
     for name in {each.name for each in after if each.scope == "output"} | set(held):
-        lost, again = _missing(before, after, "output", name, held.get(name, 0), whole)
+        lost, again = _missing_at(name, held.get(name, Found(0, 0, 0)), before, after, whole)
         made[OutputKey(name, Term.LOST, reason)] += lost
         made[OutputKey(name, Term.REPLAYED, reason)] += again
-    lost, again = _missing(before, after, "letters", "", kept, whole)
+    lost, again = _missing_letters(kept, before, after, whole)
     made[LetterKey(Term.LOST, reason)] += lost
     made[LetterKey(Term.DEAD_LETTERED, reason)] += again
     if not whole:
@@ -47,14 +58,23 @@ def corrections(
     return +made if whole else made
 
 
-def _missing(
-    before: Counter[Sum], after: Counter[Sum], scope: str, name: str, there: int, whole: bool
-) -> tuple[int, int]:
-    """How many are lost, and how many are there once more though they were settled."""
-    given, settled = _sides(after, scope, name)
-    forgotten = settled - _sides(before, scope, name)[1] if whole else 0
-    lost = max(0, given - settled - there + min(forgotten, there))
-    return lost, lost + there - (given - settled)
+def _missing_at(name: str, found: Found, before: Counter[Sum], after: Counter[Sum], whole: bool) -> tuple[int, int]:
+    """How many events of an output are lost, and how many are there once more though they were settled."""
+    given, settled = _sides(after, "output", name)
+    owed = given - settled
+    lost = max(0, owed - found.fresh - found.pending)
+    if whole:  # only what was given to it since can be gone
+        lost = min(lost, given - _sides(before, "output", name)[0])
+    lost = max(lost, owed - found.held)
+    return lost, lost + found.held - owed
+
+
+def _missing_letters(kept: int, before: Counter[Sum], after: Counter[Sum], whole: bool) -> tuple[int, int]:
+    """The same of dead letters; those that left in forgotten commits are the oldest, and there again."""
+    given, gone = _sides(after, "letters", "")
+    left = gone - _sides(before, "letters", "")[1] if whole else 0
+    lost = max(0, given - gone - kept + min(left, kept))
+    return lost, lost + kept - (given - gone)
 
 
 def _sides(counts: Counter[Sum], scope: str, name: str) -> tuple[int, int]:

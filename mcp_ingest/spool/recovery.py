@@ -26,10 +26,10 @@ from mcp_ingest.spool.aside import Notice
 from mcp_ingest.spool.files import DATABASE, sync_directory
 from mcp_ingest.spool.model import Ledger, LetterKey, OutputKey, SpoolSettings
 from mcp_ingest.spool.pages import LogFile
-from mcp_ingest.spool.reconcile import corrections
+from mcp_ingest.spool.reconcile import Found, corrections
 from mcp_ingest.spool.rows import ADD_TO_LEDGER, commit_row, commits_of, ledger_rows
-from mcp_ingest.spool.salvage import Findings, Known, Salvage
-from mcp_ingest.spool.sums import Sum, Sums, SumsFile, read_sums, sum_of, summed
+from mcp_ingest.spool.salvage import AGAIN, Findings, Known, Salvage
+from mcp_ingest.spool.sums import Marked, Sum, Sums, SumsFile, read_sums, sum_of, summed
 from mcp_ingest.spool.truth import Truth, known_outputs, last_number, load, register
 
 FORGOTTEN, DAMAGED = "lost commits", "damaged spool"  # reasons of the ledger
@@ -194,7 +194,9 @@ class Recovery:
         truth = load(connection, register(connection, self._outputs))
         if any(state.mark > truth.last for state in truth.outputs.values()):
             raise ValueError("a mark lies behind the last chunk")
-        written = Sums(uuids[0], uuids[-1], truth.commits, truth.last, self._inode(), summed(truth.ledger))
+        written = Sums(
+            uuids[0], uuids[-1], truth.commits, truth.last, self._inode(), summed(truth.ledger), marked(truth)
+        )
         notices, self._notices = self._notices, []
         return Opened(connection, truth, uuids, SumsFile(self._directory, written), notices)
 
@@ -215,7 +217,7 @@ class Recovery:
         target = self._directory / _NEW
         began, self._said = self._clock.monotonic(), self._clock.monotonic()
         salvage = Salvage(folder / DATABASE, folder / aside.LOG, target, self._outputs, self._progress, known)
-        findings = salvage.run(sums.last if sums else 0)
+        findings = salvage.run(sums)
         made = self._account(target, sums, findings, whole=salvage.ledger_is_whole)
         target.rename(self._directory / DATABASE)
         sync_directory(self._directory)
@@ -242,9 +244,7 @@ class Recovery:
     def _correct(self, connection: sqlite3.Connection, sums: Sums | None, reason: str, *, whole: bool) -> Ledger:
         """In one transaction: the ledger closes, the commits and numbers go on, the uuid is new; what was added."""
         truth = _loaded(connection)
-        held: Counter[str] = Counter()
-        for state in truth.outputs.values():
-            held[state.name] += state.events
+        held = _held(connection, truth, sums.outputs if sums else {})
         known = sums.counts if sums else Counter[Sum]()
         made = corrections(truth.ledger, known, held, truth.letters, reason, whole=whole)
         commits = max(truth.commits, sums.commits if sums else 0) + 1 - truth.commits
@@ -302,10 +302,31 @@ class Recovery:
             )  # fmt: skip
 
 
+def _held(connection: sqlite3.Connection, truth: Truth, outputs: Mapping[int, Marked]) -> dict[str, Found]:
+    """What is there for each output, by name: behind the mark that it had last, and pending before that."""
+    found: dict[str, Found] = {}
+    for state in truth.outputs.values():
+        mark = max(state.mark, outputs[state.id].mark if state.id in outputs else 0)
+        (fresh,) = connection.execute(
+            "SELECT total(events) FROM owed WHERE output = ? AND chunk > ?", (state.id, mark)
+        ).fetchone()
+        (pending,) = connection.execute(
+            "SELECT total(events) FROM pending WHERE output = ? AND chunk <= ? AND why <> ?", (state.id, mark, AGAIN)
+        ).fetchone()
+        before = found.get(state.name, Found(0, 0, 0))
+        found[state.name] = Found(before.held + state.events, before.fresh + int(fresh), before.pending + int(pending))
+    return found
+
+
 def _goes_on_behind_damage(path: Path) -> bool:
     log = LogFile(path)
     log.close()
     return log.beyond
+
+
+def marked(truth: Truth) -> dict[int, Marked]:
+    """The outputs with their marks, as the sums have them."""
+    return {state.id: Marked(state.name, state.type, state.mark) for state in truth.outputs.values()}
 
 
 def _loaded(connection: sqlite3.Connection) -> Truth:

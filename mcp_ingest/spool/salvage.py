@@ -24,10 +24,12 @@ from mcp_ingest.spool import chunk as chunks
 from mcp_ingest.spool import layout, schema
 from mcp_ingest.spool.model import Ledger
 from mcp_ingest.spool.pages import DatabaseFile
-from mcp_ingest.spool.rows import ADD_TO_LEDGER, bitmap, commit_row, indices_of, ledger_rows
+from mcp_ingest.spool.rows import ADD_TO_LEDGER, bitmap, commit_row, commits_of, indices_of, ledger_rows
+from mcp_ingest.spool.sums import Sums
 from mcp_ingest.spool.walk import Damaged, Row, Walk
 
 RESERVE_BYTES = 8 * 2**20  # of the disk are left alone: settlements need them
+AGAIN = "salvaged"  # why events are pending that the mark has passed, nobody knows which
 _BATCH = 500
 _LOOK = 64  # chunks between two looks at the disk
 
@@ -96,12 +98,14 @@ class Salvage:
         self._uuids: dict[bytes, None] = {}
         self._sequence: dict[str, int] = {}
         self._waiting: dict[str, list[list[Value]]] = {}
+        self._sums: Sums | None = None
         self.findings = Findings()
 
-    def run(self, last: int = 0) -> Findings:
-        """Make the new database, durably. `last`: the highest number that a chunk had, if that is known."""
+    def run(self, sums: Sums | None) -> Findings:
+        """Make the new database, durably; `sums` are those of the last commit, if they are known."""
         self._target.unlink(missing_ok=True)
-        self.findings.last = last
+        self._sums = sums
+        self.findings.last = sums.last if sums else 0
         with self._pages:
             self._connection = _new_database(self._target)
             try:
@@ -205,6 +209,7 @@ class Salvage:
     def _conclude(self) -> None:
         """Make `owed` and `pending` anew for what was found; what nobody owes goes."""
         findings, execute = self.findings, self._connection.execute
+        self._last_marks()
         self._numbers()
         outputs = self._outputs()
         self._damaged_marks(outputs)
@@ -250,6 +255,19 @@ class Salvage:
         for row in execute("SELECT id, name, type, mark FROM outputs ORDER BY mark").fetchall():
             found.setdefault(row[1], []).append(_Output(*row))
         return found
+
+    def _last_marks(self) -> None:
+        """The outputs of the sums for damaged ones; their marks, where the pages are those of the last commit."""
+        sums = self._sums
+        if sums is None or self._known is not None or self._whole["outputs"]:
+            return
+        whole = self._whole["pending"] and self._whole["ledger"] and commits_of(self._connection) == sums.commits
+        self._connection.execute("DELETE FROM outputs")
+        self._connection.executemany(
+            "INSERT INTO outputs VALUES (?, ?, ?, ?)",
+            [(number, each.name, each.type, each.mark if whole else 0) for number, each in sums.outputs.items()],
+        )
+        self._whole["outputs"] = True
 
     def _damaged_marks(self, outputs: dict[str, list[_Output]]) -> None:
         """A mark beyond every chunk is none."""
@@ -311,8 +329,8 @@ class Salvage:
             if place is not None:
                 places.setdefault(place, []).append(index)
         self._connection.executemany(
-            "INSERT INTO pending VALUES (?, ?, ?, ?, ?, 0, 'salvaged')",
-            [(output.id, number, place, len(indices), bitmap(indices)) for place, indices in places.items()],
+            "INSERT INTO pending VALUES (?, ?, ?, ?, ?, 0, ?)",
+            [(output.id, number, place, len(indices), bitmap(indices), AGAIN) for place, indices in places.items()],
         )
 
     def _uuids_of_meta(self) -> None:

@@ -181,10 +181,10 @@ def add_uuid(connection: sqlite3.Connection) -> list[bytes]:
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether the file itself is at fault: not a database, or malformed."""
+    """Whether the file itself is at fault: not a database, malformed, or with texts that are none."""
     code = getattr(error, "sqlite_errorcode", None)
-    if code is None:
-        return False
+    if code is None:  # of the module itself
+        return str(error).startswith("Could not decode")
     return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 

@@ -23,7 +23,7 @@ import os
 import struct
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -40,6 +40,7 @@ MAGIC = b"MCPs"
 VERSION = 1
 SLOT = 65_536
 
+_MARK = "mark"  # the scope of a line with an output, its type and its id: its low-water mark stands among the sums
 _HEADER = struct.Struct("=4sBB16s16sQQQIII")
 _CRC = struct.Struct("=I")
 _MOST = (SLOT - _HEADER.size - _CRC.size) // 8
@@ -54,6 +55,14 @@ class Sum(NamedTuple):
     term: Term
 
 
+class Marked(NamedTuple):
+    """An output and its low-water mark."""
+
+    name: str
+    type: str
+    mark: int
+
+
 @dataclass(slots=True)
 class Sums:
     """What the file says. `first` is the uuid that the spool began with, `uuid` the one that it has."""
@@ -64,6 +73,7 @@ class Sums:
     last: int  # the highest number that a chunk ever had
     inode: int = 0  # of the database: a copy has another
     counts: Counter[Sum] = field(default_factory=Counter)
+    outputs: dict[int, Marked] = field(default_factory=dict)  # by their ids
     schema: int = SCHEMA
 
 
@@ -117,13 +127,15 @@ def _decoded(slot: bytes, names: bytes) -> Sums | None:
         return None
     if crc32(slot[:end]) != _CRC.unpack_from(slot, end)[0] or crc32(names[:length]) != crc:
         return None
-    keys = [Sum(scope, name, pipeline, Term(term)) for scope, name, pipeline, term in _lines(names[:length])]
-    counts = struct.unpack_from(f"={count}q", slot, _HEADER.size)
-    return Sums(first, uuid, commits, last, inode, Counter(dict(zip(keys, counts, strict=True))), schema)
-
-
-def _lines(names: bytes) -> list[list[str]]:
-    return [orjson.loads(line) for line in names.splitlines()]
+    found = Sums(first, uuid, commits, last, inode, schema=schema)
+    numbers = struct.unpack_from(f"={count}q", slot, _HEADER.size)
+    for line, number in zip(names[:length].splitlines(), numbers, strict=True):
+        scope, name, second, term = orjson.loads(line)
+        if scope == _MARK:
+            found.outputs[int(term)] = Marked(name, second, number)
+        else:
+            found.counts[Sum(scope, name, second, Term(term))] = number
+    return found
 
 
 # --- writing -----------------------------------------------------------------------------------------------
@@ -143,9 +155,11 @@ class SumsFile:
         self._names_crc = 0
         self._slot = 0
         self._descriptor = -1
-        self._name(sums.counts)
-        for place, count in zip(self._sums.values(), sums.counts.values(), strict=False):
-            self._counts[place] = count
+        self._marks: dict[int, int] = {}
+        for each, count in sums.counts.items():
+            self._sums[each] = self._name([*each], count)
+        for number, (name, kind, mark) in sums.outputs.items():
+            self._marks[number] = self._name([_MARK, name, kind, str(number)], mark)
         self._commits, self._last = sums.commits, sums.last
         self.create(sums.inode)
 
@@ -173,9 +187,12 @@ class SumsFile:
             raise
         self._descriptor, self._slot = descriptor, 1
 
-    def write(self, ledger: Ledger, commits: int, last: int) -> None:
+    def write(self, ledger: Ledger, commits: int, last: int, marks: Mapping[int, int]) -> None:
         """A commit with these counts was made; it is the number `commits`, its highest chunk `last`."""
         counts, places = self._counts, self._places
+        for output, mark in marks.items():
+            if output in self._marks:
+                counts[self._marks[output]] = mark
         for key, count in ledger.items():
             place = places.get(key)
             if place is None:
@@ -215,18 +232,18 @@ class SumsFile:
     def _place(self, key: InputKey | OutputKey | LetterKey) -> int:
         """Where a counter is summed up; a new sum gets its name written, -1 when there are too many."""
         each = sum_of(key)
-        if each not in self._sums and len(self._sums) < _MOST:
+        if each not in self._sums and len(self._counts) < _MOST:
             before = len(self._names)
-            self._name([each])
+            self._sums[each] = self._name([*each], 0)
             with contextlib.suppress(OSError):
                 os.pwrite(self._descriptor, self._names[before:], 2 * SLOT + before)
         place = self._places[key] = self._sums.get(each, -1)
         return place
 
-    def _name(self, sums: Iterable[Sum]) -> None:
-        for each in sums:
-            self._sums[each] = len(self._counts)
-            self._counts.append(0)
-            line = orjson.dumps([each.scope, each.name, each.pipeline, each.term]) + b"\n"
-            self._names += line
-            self._names_crc = crc32(line, self._names_crc)
+    def _name(self, parts: list[str], number: int) -> int:
+        """A place for one more number, and the line that names it."""
+        line = orjson.dumps(parts) + b"\n"
+        self._names += line
+        self._names_crc = crc32(line, self._names_crc)
+        self._counts.append(number)
+        return len(self._counts) - 1

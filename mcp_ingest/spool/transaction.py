@@ -120,7 +120,7 @@ class Writer:
         changes.space.used = used_bytes(self.connection)
         self._commits = changes.commits = self._commits + 1
         if self.sums is not None:
-            self.sums.write(changes.ledger, self._commits, self._committed)
+            self.sums.write(changes.ledger, self._commits, self._committed, changes.marks)
         return changes
 
     def touch(self) -> None:

@@ -56,6 +56,7 @@ class Outcome:
     """What became of one damaged spool. Chunks are counted, `lost` and `said` are events of all outputs."""
 
     kind: str
+    seed: int
     touched: int
     chunks_lost: int
     lost: int
@@ -271,13 +272,13 @@ def touched(made: Made, gone: list[bytes]) -> set[int]:
 # --- starting again ----------------------------------------------------------------------------------------
 
 
-async def look(directory: Path, made: Made, gone: list[bytes], kind: str) -> Outcome:
+async def look(directory: Path, made: Made, gone: list[bytes], kind: str, seed: int) -> Outcome:
     """Start the spool, and hold what it gives against what it owed."""
     began = time.perf_counter()
     spool = new_spool(directory, ballast=2**20)
     await spool.open()
     seconds = time.perf_counter() - began
-    await spool.commit(intake(chunk(1)))
+    await spool.commit(_intake(made.last + 1, random.Random(0)))
     owed = await owing_after_all(spool)
     lost = {name: made.owed[name] - owed[name] for name in OUTPUTS}
     old = {name: {event for event in owed[name] if event[0] <= made.last} for name in OUTPUTS}
@@ -289,7 +290,7 @@ async def look(directory: Path, made: Made, gone: list[bytes], kind: str) -> Out
     chunks = {number for events in lost.values() for number, _ in events}
     events = sum(map(len, lost.values()))
     return Outcome(
-        kind, len(touched(made, gone)), len(chunks), events, said, again, not trouble, seconds, "; ".join(trouble)
+        kind, seed, len(touched(made, gone)), len(chunks), events, said, again, not trouble, seconds, "; ".join(trouble)
     )
 
 
@@ -302,7 +303,7 @@ async def one(kind: str, chunks: int, seed: int) -> Outcome:
         killed = kind in _OF_A_LOG or generator.random() < 0.5
         made = await make(directory, chunks, generator, killed=killed)
         gone = KINDS[kind](directory, generator)
-        return await look(directory, made, gone, kind)
+        return await look(directory, made, gone, kind, seed)
     finally:
         shutil.rmtree(base)
 
