@@ -46,15 +46,20 @@ class Reader:
         """The chunk, what is wrong with it, or None when it is gone."""
         try:
             row = self.connection.execute("SELECT body FROM chunks WHERE number = ?", (number,)).fetchone()
-            if row is not None and not isinstance(row[0], bytes):
+            if row is None:
+                return Damage(number, f"chunk {number} is not there") if self._is_owed(number) else None
+            if not isinstance(row[0], bytes):
                 raise DecodeError(f"chunk {number} is no longer bytes")
-            return decode(row[0], number, self._uuids) if row else None
+            return decode(row[0], number, self._uuids)
         except DecodeError as error:
             return Damage(number, str(error))
         except sqlite3.DatabaseError as error:
             if not schema.is_damage(error):
                 raise
             return Damage(number, f"chunk {number} cannot be read: {error}")
+
+    def _is_owed(self, number: int) -> bool:
+        return self.connection.execute("SELECT 1 FROM owed WHERE chunk = ?", (number,)).fetchone() is not None
 
     def letters(self, limit: int, before: int | None, output: str | None, pipeline: str | None) -> list[DeadLetter]:
         """Dead letters, the newest first."""
