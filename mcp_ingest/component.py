@@ -64,6 +64,35 @@ class Duration(float):
         return cls(float(match[1]) * cls._UNITS[match[2]])
 
 
+class FromFile(str):
+    """A setting that was read from files by `${file:…}`: a string like any other, which can be read again.
+
+    What it holds may be a secret: its `repr` does not show it.
+    """
+
+    files: tuple[str, ...]
+    _read: Callable[[], str | None]
+    _last: str
+
+    def __new__(cls, value: str, files: Sequence[str], read: Callable[[], str | None]) -> FromFile:
+        """`read` gives the value as `files` have it then, None while one of them cannot be read."""
+        made = super().__new__(cls, value)
+        made.files = tuple(files)
+        made._read = read
+        made._last = str(made)
+        return made
+
+    def now(self) -> str:
+        """What stands in the files now; where they cannot be read what stood there before."""
+        value = self._read()
+        if value is not None:
+            self._last = value
+        return self._last
+
+    def __repr__(self) -> str:
+        return f"FromFile({', '.join(self.files)})"
+
+
 class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The base of every component's `Config`.
 
@@ -134,6 +163,17 @@ class Input(Component):
 
         On cancellation stop taking in at once, wait for the emits under way, acknowledge them, and leave.
         """
+
+    def place_of(self, prefix: bytes, position: int) -> str | None:
+        """Where the event with this id (15 bytes, a position) came from, in words; None: not from here, or unknown."""
+        return None
+
+    def prefix_of(self, name: str, tag: str | None, peer: str | None) -> bytes | None:
+        """How the ids (15 bytes) of the events begin that came under this name, such as a forward chunk's id.
+
+        None: nothing here comes under a name. ValueError: tag or the sender's address is needed to tell.
+        """
+        return None
 
 
 class Stage(Component):
@@ -208,7 +248,10 @@ class Output(Component):
     #: What is addressed to it counts as delivered with its commit, and is never written: nothing is serialised or
     #: held for it.
     holds_nothing: ClassVar[bool] = False
-    #: Requests in flight at the most, and uncompressed bytes of lines in one request at the most.
+    #: Whether latency that grows is a sign of a busy peer: delivery then has fewer requests in flight.
+    latency_tells_load: ClassVar[bool] = True
+    #: Requests in flight at the most, and bytes in one request at the most: of lines, uncompressed, and what
+    #: `bytes_beside` says.
     concurrency: int = 4
     max_request_bytes: int = 5_000_000
     max_request_events: int = 10_000
@@ -224,6 +267,10 @@ class Output(Component):
 
         An output with a single place returns the same string for all.
         """
+
+    def bytes_beside(self, destination: str) -> int:
+        """Bytes of a request that each event for this destination has beside its line: an action, line ends."""
+        return 0
 
     @abstractmethod
     async def write(self, request: Request) -> Verdicts:
@@ -280,6 +327,6 @@ def _component(kind: Kind, found: Any) -> type[Component]:
 
 
 __all__ = [
-    "ByteSize", "Component", "Duration", "Emit", "Example", "Input", "Kind", "OnError", "Output", "Settings",
-    "Stage", "StageSettings", "find", "for_each_event", "names", "on_error",
+    "ByteSize", "Component", "Duration", "Emit", "Example", "FromFile", "Input", "Kind", "OnError", "Output",
+    "Settings", "Stage", "StageSettings", "find", "for_each_event", "names", "on_error",
 ]  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 
 class IngestError(Exception):
     """The root: catching this catches what mcp-ingest itself raises, and no bug."""
@@ -65,3 +67,8 @@ class OutputError(IngestError):
 
 class QueryError(IngestError):
     """A search text is not Lucene syntax, or uses a part of it that is not supported."""
+
+
+def refusal(error: OSError) -> str:
+    """What the system said, without what asyncio puts around it: `Address already in use`."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)

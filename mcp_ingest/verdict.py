@@ -67,6 +67,8 @@ class Retry(NamedTuple):
 
     why: str
     after: float | None = None
+    overloaded: bool = False  # the peer is busy: fewer at once
+    smaller: bool = False  # it has no memory for so much at once
 
 
 class Park(NamedTuple):
@@ -122,7 +124,8 @@ class Unknown:
 
     why: str
     after: float | None = None
-    overloaded: bool = False  # the peer is busy (429): fewer at once
+    overloaded: bool = False  # the peer is busy (429, 503): fewer at once
+    smaller: bool = False  # it has no room for so much at once
 
 
 @dataclass(frozen=True, slots=True)

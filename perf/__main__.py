@@ -15,23 +15,20 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from perf import machine, report
+from perf.arguments import count, named
 from perf.floor_beside import FloorBeside
 from perf.measure import floor, in_floors, measure
 from perf.peers import PEERS
 from perf.processes import MeasureError
 from perf.program import McpIngest, Program
 from perf.report import Results
-from perf.scenario import ROOT, Forward, Lines, Scenario, chosen, scenarios
+from perf.scenario import ROOT, Forward, Lines, Scenario
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is asked for, write the report, say which targets are met."""
     options = _options(arguments)
-    try:
-        selected = chosen([name for name in options.only.split(",") if name], scenarios())
-    except KeyError as error:
-        print(f"there is no scenario {error}; there are {', '.join(scenarios())}", file=sys.stderr)
-        return 2
+    selected: list[Scenario] = options.only or named("")
     part = bool(options.only or options.short or options.events)
     if options.short or options.events:
         selected = [scenario.shortened(options.events) for scenario in selected]
@@ -52,10 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m perf", description=__doc__.split("\n\n")[0] if __doc__ else "")
-    parser.add_argument("--only", default="", help="names of scenarios, with commas between")
-    parser.add_argument("--runs", type=int, default=5, help="how often each is run; the median counts (5)")
+    parser.add_argument("--only", type=named, default=[], help="names of scenarios, with commas between")
+    parser.add_argument("--runs", type=count, default=5, help="how often each is run; the median counts (5)")
     parser.add_argument("--peer", action="append", default=[], choices=sorted(PEERS), help="measure this one as well")
-    parser.add_argument("--events", type=int, help="so many events in each scenario")
+    parser.add_argument("--events", type=count, help="so many events in each scenario")
     parser.add_argument("--short", action="store_true", help="a fifth of the events, or of the seconds")
     parser.add_argument("--directory", help="where the spools are made: the disk to measure (the system's /tmp)")
     parser.add_argument("--results", default=str(ROOT / "perf" / "results"), help="where the report goes")

@@ -45,6 +45,7 @@ import uvloop
 
 from mcp_ingest.client.forward import pack
 from mcp_ingest.codecs.forward import encode_forward, encode_message, encode_packed
+from perf.arguments import count
 from perf.records import records
 
 POOL_EVENTS = 20_000
@@ -309,12 +310,12 @@ def main() -> None:
     """Send and print the sums."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--events", type=int, required=True)
-    parser.add_argument("--chunk", type=int, default=1000, help="events in a frame")
+    parser.add_argument("--events", type=count, required=True)
+    parser.add_argument("--chunk", type=count, default=1000, help="events in a frame")
     parser.add_argument("--mode", choices=PROTOCOLS, default="packed")
     parser.add_argument("--no-ack", dest="ack", action="store_false")
     parser.add_argument("--rate", type=float, default=0.0, help="events a second; 0 is as fast as it goes")
-    parser.add_argument("--connections", type=int, default=1)
+    parser.add_argument("--connections", type=count, default=1)
     parser.add_argument("--window", type=int, default=0, help="frames unacknowledged at most, of each connection")
     parser.add_argument("--stamp", action="store_true", help="give each record the time it was sent: sent_ns")
     parser.add_argument("--tag", default="mcp.perf")

@@ -21,11 +21,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from perf.arguments import count, named
 from perf.flame import Box, drawn
 from perf.measure import measure
 from perf.processes import MeasureError
 from perf.program import McpIngest, Place
-from perf.scenario import ROOT, Scenario, chosen, scenarios
+from perf.scenario import ROOT, Scenario
 
 _RATE = 250  # samples a second
 _END_SECONDS = 30
@@ -134,14 +135,14 @@ def record(scenario: Scenario, folder: Path) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Record and write."""
     parser = argparse.ArgumentParser("python -m perf.profile")
-    parser.add_argument("--only", default="S3", help="names of scenarios, with commas between (S3)")
-    parser.add_argument("--events", type=int, help="so many events in place of the scenario's")
+    parser.add_argument("--only", type=named, default="S3", help="names of scenarios, with commas between (S3)")
+    parser.add_argument("--events", type=count, help="so many events in place of the scenario's")
     parser.add_argument("--results", default=str(ROOT / "perf" / "results"), help="where the pictures go")
     options = parser.parse_args(arguments)
     if spy() is None:
         print("there is no py-spy: pip install -e '.[perf]'", file=sys.stderr)
         return 1
-    for scenario in chosen(options.only.split(","), scenarios()):
+    for scenario in options.only:
         made = scenario.shortened(options.events) if options.events else scenario
         with tempfile.TemporaryDirectory(prefix="mcp-ingest-profile-") as folder:
             try:

@@ -41,6 +41,8 @@ import orjson
 import uvloop
 from isal import igzip
 
+from perf.arguments import share
+
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.I)
 _GZIP = re.compile(rb"\r\ncontent-encoding: *gzip", re.I)
 _INDEX = re.compile(rb'"_index": ?"([^"]*)"')
@@ -143,8 +145,8 @@ class Sums:
         steps, seen = sorted(self._latencies.items()), 0
         found = {"p50": 0.0, "p99": 0.0, "max": steps[-1][0] * _STEP_NS / 1e9}
         for step, count in steps:
-            for name, share in (("p50", 0.50), ("p99", 0.99)):
-                if seen < share * total <= seen + count:
+            for name, part in (("p50", 0.50), ("p99", 0.99)):
+                if seen < part * total <= seen + count:
                     found[name] = step * _STEP_NS / 1e9
             seen += count
         return found
@@ -362,7 +364,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--delay", type=float, default=0.0, help="seconds to hold back each bulk answer")
-    parser.add_argument("--refuse", type=float, default=0.0, help="share of the requests or items to refuse")
+    parser.add_argument("--refuse", type=share, default=0.0, help="share of the requests or items to refuse")
     parser.add_argument("--status", choices=("429", "503", "item429"), default="429")
     parser.add_argument("--check-ids", action="store_true")
     parser.add_argument("--latency", action="store_true")

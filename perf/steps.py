@@ -36,6 +36,7 @@ from mcp_ingest.engine.tuning import tune_allocator, tune_collector
 from mcp_ingest.outputs import elasticsearch
 from mcp_ingest.spool import chunk, transaction, worker
 from perf import machine, page
+from perf.arguments import count
 from perf.floor_beside import FloorBeside
 from perf.measure import measure
 from perf.probes import Place, Probes
@@ -253,7 +254,7 @@ def read(path: Path = RESULTS) -> Steps:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and show; with `--write` keep it and write the page."""
     parser = argparse.ArgumentParser("python -m perf.steps")
-    parser.add_argument("--runs", type=int, default=7, help="rounds; their medians count (7)")
+    parser.add_argument("--runs", type=count, default=7, help="rounds; their medians count (7)")
     parser.add_argument("--no-daemon", dest="daemon", action="store_false", help="without the whole daemon beside it")
     parser.add_argument("--write", action="store_true", help="keep the measurements, and write docs/speed.md")
     parser.add_argument("--directory", help="where the spools are made: the disk to measure (the system's /tmp)")

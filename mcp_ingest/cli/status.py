@@ -20,6 +20,7 @@ from mcp_ingest.errors import IngestError
 from mcp_ingest.event import Term
 
 NOT_RUNNING, TROUBLE = 1, 3
+_SHOWN = 10  # destinations that take nothing, of one output
 _COLOURS = {"up": "green", "starting": "yellow", "waiting": "yellow", "parked": "red", "stopped": "yellow"}
 
 
@@ -49,7 +50,8 @@ def exit_code(status: dict[str, Any]) -> int:
     """What the docstring above promises."""
     if not status.get("running", True):
         return NOT_RUNNING
-    waiting = any(output["state"] in ("waiting", "parked") for output in status["outputs"].values())
+    outputs = status["outputs"].values()
+    waiting = any(output["state"] in ("waiting", "parked") or output.get("parked") for output in outputs)
     return TROUBLE if waiting or not all(each["closed"] for each in status["sums"]) else 0
 
 
@@ -125,6 +127,10 @@ def _outputs(outputs: dict[str, Any]) -> list[str]:
         held = f", held {each['held']:,} (oldest {seconds(each['oldest_age_seconds'])})" if each["held"] else ""
         why = f": {each['why']}" if each.get("why") else ""
         shown.append(f"  out  {name:<16} {state} delivered {each['delivered']:,}{_rate(each)}{held}{why}")
+        parked = each.get("parked") or {}
+        shown += [f"       {'':<16} {place} takes nothing: {said}" for place, said in [*parked.items()][:_SHOWN]]
+        if len(parked) > _SHOWN:
+            shown.append(f"       {'':<16} and {len(parked) - _SHOWN:,} more")
     return shown
 
 

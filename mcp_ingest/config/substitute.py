@@ -1,6 +1,7 @@
 """`${NAME}`, `${NAME:-default}` and `${file:/run/secrets/x}` in a string; `$${` stands for `${`.
 
-The default holds where the variable is missing or empty, or the file is. A file's last line end goes.
+The default holds where the variable is missing or empty, or the file is. A file's last line end goes. What came from a
+file knows how to be read again (`FromFile`): a secret may be changed while the daemon runs.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+
+from mcp_ingest.component import FromFile
 
 _PLACEHOLDER = re.compile(r"\$\$\{|\$\{([^{}]*)\}|\$\{")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -22,6 +25,7 @@ class Variables:
     def put_into(self, text: str) -> tuple[str, list[str]]:
         """The text with its variables replaced, and a sentence for each that could not be."""
         problems: list[str] = []
+        files: list[str] = []
 
         def replaced(match: re.Match[str]) -> str:
             if match[0] == "$${":
@@ -29,9 +33,17 @@ class Variables:
             if match[1] is None:
                 problems.append("`${` without its `}`; write `$${` for the two characters themselves")
                 return ""
+            if match[1].startswith("file:"):
+                files.append(match[1][5:].partition(":-")[0])
             return self._value(match[1], problems)
 
-        return _PLACEHOLDER.sub(replaced, text), problems
+        value = _PLACEHOLDER.sub(replaced, text)
+        return FromFile(value, files, lambda: self._again(text)) if files else value, problems
+
+    def _again(self, text: str) -> str | None:
+        """The same later: None if a file cannot be read, or is empty, as one that is just being written."""
+        value, problems = self.put_into(text)
+        return None if problems or not value else str(value)
 
     def _value(self, expression: str, problems: list[str]) -> str:
         name, separator, default = expression.partition(":-")

@@ -25,6 +25,8 @@ class Work:
     indices: Sequence[int]
     attempt: int = 0
     repaired: dict[int, bytes] = field(default_factory=dict)  # lines that replace the chunk's, on the way out only
+    line_bytes: int = -1  # of its events, once it was counted
+    trial: bool = False  # the one that finds out whether its destination takes something again
 
 
 @dataclass(slots=True)
@@ -38,7 +40,7 @@ class _Open:
 
 @dataclass(slots=True)
 class _Row:
-    """A pending row; events as the bits of a number, so that a closed destination's backlog is small in memory."""
+    """A pending row of which events are on their way; events as the bits of a number."""
 
     owed: int
     resting: int  # of these, the ones that no work in memory holds
@@ -77,8 +79,12 @@ class Account:
             self._open[chunk.number] = _Open(count)
         return [Work(chunk, place, indices) for place, indices in places.items()]
 
+    def has(self, number: int, destination: str) -> bool:
+        """Whether this pending row is in memory; one that rests and is recorded is on disk alone."""
+        return (number, destination) in self._rows
+
     def restored(self, row: Pending) -> None:
-        """A row that was pending before the restart."""
+        """A pending row as it is recorded, all of it at rest."""
         bits = _bits(row.indices)
         self._rows[row.chunk, row.destination] = _Row(bits, bits, row.attempt, row.why)
 
@@ -111,10 +117,11 @@ class Account:
         opened = self._open.get(work.chunk.number)
         (self._letters if opened is None else opened.letters).append(letter)
 
-    def postponed(self, work: Work, indices: Sequence[int], why: str, *, resting: bool = False) -> None:
+    def postponed(self, work: Work, indices: Sequence[int], why: str, *, resting: bool = False) -> bool:
         """These events were refused for now: the mark may pass them, a pending row holds them.
 
-        `resting`: it alone does, until they are taken up; otherwise a work in memory goes on with them.
+        `resting`: it alone does, until they are taken up; otherwise a work in memory goes on with them. Whether the
+        row begins to rest.
         """
         key = (work.chunk.number, work.destination)
         row = self._rows.get(key) or _Row(0, 0, 0, "")
@@ -122,11 +129,13 @@ class Account:
         opened = self._open.get(key[0])
         if opened is not None:
             opened.unanswered -= (bits & ~row.owed).bit_count()
+        rested = row.resting
         row.owed |= bits
-        row.resting = row.resting | bits if resting else row.resting & ~bits
+        row.resting = rested | bits if resting else rested & ~bits
         row.attempt, row.why = work.attempt, why
         self._rows[key] = row
         self._changed.add(key)
+        return resting and not rested
 
     def settlement(self) -> Settlement | None:
         """What is to be recorded now; None if nothing is."""
@@ -144,6 +153,14 @@ class Account:
         made = Settlement(self.output, mark, rows, self._letters, self._ledger)
         self._letters, self._ledger = [], Counter()
         return made
+
+    def recorded(self, settlement: Settlement) -> None:
+        """It is durable: rows that rest whole need not be in memory any more, however many they are."""
+        for pending in settlement.pending:
+            key = (pending.chunk, pending.destination)
+            row = self._rows.get(key)
+            if row is not None and row.owed == row.resting and key not in self._changed:
+                del self._rows[key]
 
     def _answered(self, work: Work, indices: Sequence[int]) -> tuple[Ledger, int]:
         """Take the events out of what is owed; the counters to write into, and how many were owed."""

@@ -24,6 +24,7 @@ from mcp_ingest.engine.intake import IntakeMaker, Route
 from mcp_ingest.engine.log import files_written_to
 from mcp_ingest.engine.pipeline import build_pipeline
 from mcp_ingest.engine.retry import pause
+from mcp_ingest.engine.why import Known, why
 from mcp_ingest.errors import IngestError
 from mcp_ingest.event import describe
 from mcp_ingest.metrics import Metrics
@@ -204,6 +205,13 @@ class Daemon:
 
     # --- what it says of itself ---
 
+    async def why(self, text: str, tag: str | None, peer: str | None) -> Known:
+        """What became of an event that is still known; what waits, waits for its output's reason if not for its own."""
+        known = await why(text, self.spool, self._inputs, tag, peer)
+        for owed in [owed for event in known.held for owed in event.owed if owed.output in self._deliveries]:
+            owed.why = owed.why or self._deliveries[owed.output].why
+        return known
+
     def delivering(self) -> list[str]:
         """The outputs, once the spool is open."""
         return list(self._deliveries)
@@ -234,6 +242,7 @@ class Daemon:
                     "type": self.config.outputs[name].type,
                     "state": delivery.state,
                     "why": delivery.why or None,
+                    "parked": delivery.parked(),
                     "held": held[name].events,
                     "oldest_age_seconds": status.age(held[name].oldest, wall),
                     "delivered": delivered[name],

@@ -20,11 +20,26 @@ from mcp_ingest.component import Output
 from mcp_ingest.context import Clock
 from mcp_ingest.engine import letters
 from mcp_ingest.engine.account import Account, Work
+from mcp_ingest.engine.pace import SMALLER_FROM, Pace
+from mcp_ingest.engine.parking import Parking
+from mcp_ingest.engine.recovered import recovered
 from mcp_ingest.engine.repair import move_aside
 from mcp_ingest.engine.retry import PARKED, pause
-from mcp_ingest.errors import OutputError, SpoolError
+from mcp_ingest.engine.watchdog import Stalled, Watchdog
+from mcp_ingest.engine.works import as_part, check, fitting, halves, is_whole, line_bytes, part
+from mcp_ingest.errors import DamagedChunkError, OutputError, SpoolError
 from mcp_ingest.event import Term, describe
-from mcp_ingest.metrics import DELIVERED_BYTES, DELIVERY_SECONDS, INGEST_SECONDS, OUTPUT_UP, RETRIES, Metrics
+from mcp_ingest.metrics import (
+    DELIVERED_BYTES,
+    DELIVERY_SECONDS,
+    DELIVERY_STALLS,
+    INGEST_SECONDS,
+    OUTPUT_CONCURRENCY,
+    OUTPUT_PARKED,
+    OUTPUT_UP,
+    RETRIES,
+    Metrics,
+)
 from mcp_ingest.spool import Spool
 from mcp_ingest.spool.model import DeadLetter
 from mcp_ingest.verdict import (
@@ -35,7 +50,6 @@ from mcp_ingest.verdict import (
     Malformed,
     Park,
     ParkAll,
-    Part,
     Redirected,
     Refused,
     Request,
@@ -87,7 +101,7 @@ class Delivery:
         self._account = Account(name, spool.mark(name))
         self._again_whole: deque[list[Work]] = deque()  # requests that are to be sent as they are
         self._ready: deque[Work] = deque()
-        self._stored: dict[str, dict[int, None]] = {}  # chunks with resting rows in order, by destination
+        self._parking = Parking()  # what rests as pending rows, and the destinations that take nothing
         self._delayed: list[tuple[float, int, Work]] = []
         self._delayed_bytes = 0  # of the chunks that these hold in memory
         self._order = itertools.count()
@@ -95,8 +109,10 @@ class Delivery:
         self._sent = 0.0  # monotonic time of the last request
         self._failures = 0
         self._resume = 0.0  # monotonic time before which nothing is sent
-        self._closed: dict[str, float] = {}  # destinations that take nothing, until this monotonic time
+        self._pace = Pace(output)
+        self._watchdog = Watchdog(output.deadline, clock.monotonic())
         self._wake = asyncio.Event()
+        self._has_slot = asyncio.Event()  # else as many requests are under way as may be
         self._recording = asyncio.Lock()
         self._unrecorded = False  # the disk takes no settlement
 
@@ -117,35 +133,60 @@ class Delivery:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():  # a group's errors come before the cancellation it met
                     raise asyncio.CancelledError from error
-                why = letters.safe_text(describe(_innermost(error)))
-                self._log.exception("output %s: delivery failed: a fault in mcp-ingest or its disk", self.name)
+                cause = _innermost(error)
+                if await recovered(cause, self._spool):
+                    continue
+                if isinstance(cause, Stalled):
+                    why = f"delivery stalled and begins anew: {cause}"
+                    self._metrics.counter(DELIVERY_STALLS, output=self.name).inc()
+                else:
+                    why = letters.safe_text(describe(cause))
+                    self._log.exception("output %s: delivery failed: a fault in mcp-ingest or its disk", self.name)
                 self._metrics.gauge(OUTPUT_UP, output=self.name).set(0)
                 self._is("waiting", why)
             await asyncio.sleep(pause(attempt))
 
     async def _begin(self) -> None:
         """Forget what is in memory; take up what is committed."""
-        rows = await self._spool.pending(self.name)  # behind every settlement that is under way
+        resting = await self._spool.resting(self.name)  # behind every settlement that is under way
         self._account = Account(self.name, self._spool.mark(self.name))
-        for waiting in (self._again_whole, self._ready, self._stored, self._delayed, self._closed):
+        for waiting in (self._again_whole, self._ready, self._delayed):
             waiting.clear()
         self._in_flight = self._failures = self._delayed_bytes = 0
+        self._has_slot.set()
         self._resume, self._unrecorded = 0.0, False
-        for row in rows:
-            self._account.restored(row)
-            self._stored.setdefault(row.destination, {})[row.chunk] = None
+        self._parking.clear(resting)
+        self._pace = Pace(self._output)
+        self._watchdog = Watchdog(self._output.deadline, self._clock.monotonic())
+        self._show()
         self._is("up", "")
 
     async def _deliver(self) -> None:
         async with asyncio.TaskGroup() as requests:
             news = requests.create_task(self._follow())
+            watch = requests.create_task(self._watch())
             try:
                 while True:
                     works = await self._next()
                     self._in_flight += 1
+                    if not self._may_send():
+                        self._has_slot.clear()
                     requests.create_task(self._send(works))
             finally:
                 news.cancel()
+                watch.cancel()
+
+    async def _watch(self) -> None:
+        """Raise `Stalled` when nothing happens though something is owed, and nothing explains it."""
+        while True:
+            await asyncio.sleep(self._watchdog.patience / 4)
+            now = self._clock.monotonic()
+            moment = self._next_moment(now)
+            if not self._spool.held(self.name).events or self._unrecorded or (moment is not None and moment > now):
+                self._watchdog.moved(now)
+            why = self._watchdog.stalled(now)
+            if why is not None:
+                raise Stalled(why)
 
     async def _start(self) -> None:
         for attempt in itertools.count(1):
@@ -161,13 +202,17 @@ class Delivery:
                 return
 
     async def _follow(self) -> None:
-        """Wake the loop when something was committed; not for each commit while an answer is awaited."""
+        """Wake the loop when something was committed; not for each commit while an answer is awaited.
+
+        While no further request may be sent an answer is all that can change something.
+        """
         seen = self._account.cursor
         while True:
             seen = await self._spool.news(self.name, seen)
             self._wake.set()
             if self._in_flight:
                 await asyncio.sleep(PATIENCE)
+            await self._has_slot.wait()
 
     async def _next(self) -> list[Work]:
         """The next request's works, as soon as there is one to send and it may be sent."""
@@ -193,10 +238,10 @@ class Delivery:
         """
         if not works or not self._in_flight or now >= self._sent + PATIENCE:
             return bool(works)
-        return sum(_size(work, work.indices) for work in works) * SMALL_PART >= self._output.max_request_bytes
+        return sum(line_bytes(work) for work in works) * SMALL_PART >= self._pace.bytes
 
     def _may_send(self) -> bool:
-        limit = 1 if self._failures else self._output.concurrency
+        limit = 1 if self._failures else self._pace.requests
         return self._in_flight < limit and not self._unrecorded
 
     async def _sleep(self, now: float) -> None:
@@ -215,8 +260,9 @@ class Delivery:
         moments = [moment for moment, _, _ in self._delayed[:1]]
         if self._ready:
             moments.append(self._sent + PATIENCE)
-        if not self._holds_enough():
-            moments += [self._closed.get(destination, now) for destination in self._stored]
+        resting = None if self._holds_enough() else self._parking.moment(now)
+        if resting is not None:
+            moments.append(resting)
         return min(moments, default=None)
 
     def _due(self, now: float) -> None:
@@ -233,79 +279,95 @@ class Delivery:
         """Works up to the output's limits: retried ones, pending ones, fresh ones; at least one if there is any."""
         works: list[Work] = []
         size = count = 0
-        output = self._output
-        while size < output.max_request_bytes and count < output.max_request_events:
+        most, most_events = self._pace.bytes, self._output.max_request_events
+        while size < most and count < most_events:
             if not self._ready:
-                await self._fetch(now, output.max_request_bytes - size)
+                await self._fetch(now, most - size)
             if not self._ready:
                 break
             work = self._ready.popleft()
-            if self._closed.get(work.destination, 0.0) > now:
+            if not work.trial and self._parking.is_closed(work.destination, now):
                 self._park(work, "parked")
                 if self._ready:
                     continue
                 self._wake.set()  # there may be more; what was parked is recorded first
                 break
-            fits = _fitting(work, output.max_request_bytes - size, output.max_request_events - count)
+            beside = self._output.bytes_beside(work.destination)
+            fits = self._fits(work, fitting(work, most - size, most_events - count, beside), first=not works)
             if fits < len(work.indices):
-                if works and (output.whole_chunks or _is_whole(work)):
-                    fits = 0  # a chunk that is sent whole is sent as it is stored
-                elif output.whole_chunks:
-                    fits = len(work.indices)
-                elif not works:
-                    fits = max(fits, 1)
-                if fits < len(work.indices):
-                    self._ready.appendleft(_part(work, work.indices[fits:]))
-                if not fits:
-                    break
-                work = _part(work, work.indices[:fits])
+                self._ready.appendleft(part(work, work.indices[fits:]))
+            if not fits:
+                break
+            work = part(work, work.indices[:fits])
             works.append(work)
-            size += _size(work, work.indices)
-            count += len(work.indices)
+            size += line_bytes(work) + beside * fits
+            count += fits
         return works
+
+    def _fits(self, work: Work, fits: int, *, first: bool) -> int:
+        """How many of the work's events go into a request that has room for `fits` of them, perhaps for none."""
+        if fits == len(work.indices):
+            return fits
+        if first:
+            return len(work.indices) if self._output.whole_chunks else max(fits, 1)
+        return 0 if self._output.whole_chunks or is_whole(work) else fits  # sent whole it is sent as it is stored
 
     async def _fetch(self, now: float, room: int) -> None:
         """More works: of destinations that may be tried again first, then fresh chunks."""
         if self._holds_enough():
             return
-        for destination, numbers in self._stored.items():
-            if self._closed.get(destination, 0.0) <= now:
-                number = next(iter(numbers))
-                del numbers[number]
-                if not numbers:
-                    del self._stored[destination]
-                await self._take_up(destination, number)
-                return
+        resting = self._parking.take(now, now + PARKED)
+        if resting is not None:
+            await self._take_up(*resting)
+            return
         for chunk in await self._spool.fresh(self.name, self._account.cursor, room):
             self._ready.extend(self._account.fetched(chunk))
 
-    async def _take_up(self, destination: str, number: int) -> None:
+    async def _take_up(self, destination: str, number: int, trial: bool) -> None:
         chunk = await self._spool.chunk(number)
+        if not self._account.has(number, destination):
+            for row in await self._spool.pending(self.name, number):
+                if row.destination == destination:
+                    self._account.restored(row)
         indices, attempt = self._account.taken_up(number, destination)
         if chunk is None:
             self._account.lost(number)
         elif indices:
-            self._ready.append(Work(chunk, destination, indices, attempt))
+            self._ready.append(Work(chunk, destination, indices, attempt, trial=trial))
 
     # --- one request ---
 
     async def _send(self, works: list[Work]) -> None:
-        request = Request([_as_part(work) for work in works])
+        request = Request([as_part(work) for work in works])
         began = self._clock.monotonic()
+        number, era = self._watchdog.begun(began), self._pace.begun(self._in_flight)
         try:
             async with asyncio.timeout(self._output.deadline):
                 verdicts: Verdicts = await self._output.write(request)
         except TimeoutError:
             verdicts = Unknown(f"no answer within {self._output.deadline:g} s")
+        except DamagedChunkError:
+            raise
         except Exception as error:  # a fault of the output's code: the events are safe, it is tried again
             self._log.exception("output %s failed: a fault in mcp-ingest", self.name)
             verdicts = Unknown(describe(error))
         finally:
             self._in_flight -= 1
+            self._watchdog.ended(number)
+            self._has_slot.set()
             self._wake.set()
-        self._metrics.histogram(DELIVERY_SECONDS, output=self.name).observe(self._clock.monotonic() - began)
+        seconds = self._clock.monotonic() - began
+        self._metrics.histogram(DELIVERY_SECONDS, output=self.name).observe(seconds)
+        size = sum([self._weight(work) for work in works])
+        if self._pace.learn(verdicts, era, seconds, size, self._failures):
+            self._show()
         self._act(works, verdicts)
         await self._record()
+        self._watchdog.moved(self._clock.monotonic())
+
+    def _weight(self, work: Work) -> int:
+        """Bytes of a request that the work takes."""
+        return line_bytes(work) + self._output.bytes_beside(work.destination) * len(work.indices)
 
     def _act(self, works: list[Work], verdicts: Verdicts) -> None:
         match verdicts:
@@ -314,16 +376,25 @@ class Delivery:
                 for work in works:
                     self._account.settled(work, work.indices, Term.DELIVERED)
                     self._observe(work, work.indices)
+                    self._open(work)
             case Each(each):
                 self._answered()
                 self._act_on_each(works, each)
-            case TooLarge(why) | Malformed(why):
+            case TooLarge(why):
                 self._answered()
-                self._halve(works, why, "too_large" if isinstance(verdicts, TooLarge) else "malformed")
+                self._halve(works, why, "too_large")
+            case Malformed(why):
+                self._answered()
+                self._halve(works, why, "malformed")
             case Unknown(why, after):
                 self._fail("waiting", why, pause(self._failures + 1, after))
                 self._metrics.counter(RETRIES, output=self.name, reason="unknown").inc()
-                self._again_whole.appendleft(works)
+                if self._failures == SMALLER_FROM:
+                    check(works)  # a peer may hang up over data that cannot be inflated
+                if verdicts.smaller or self._failures >= SMALLER_FROM:
+                    self._ready.extendleft(reversed(works))  # to be gathered anew
+                else:
+                    self._again_whole.appendleft(works)
             case ParkAll(why):
                 self._fail("parked", why, PARKED)
                 self._metrics.counter(RETRIES, output=self.name, reason="parked").inc()
@@ -346,10 +417,12 @@ class Delivery:
                     self._refuse(work, events)
                 else:
                     self._again(work, indices, events[0][1])
+            if groups.keys() - {Retry, Park}:
+                self._open(work)
 
     def _again(self, work: Work, indices: list[int], verdict: Verdict) -> None:
         """Retry these events, or park their destination."""
-        again = _part(work, indices)
+        again = part(work, indices)
         again.attempt += 1
         assert isinstance(verdict, Retry | Park)
         why = letters.safe_text(verdict.why)
@@ -362,15 +435,26 @@ class Delivery:
             heapq.heappush(self._delayed, (moment, next(self._order), again))
             self._delayed_bytes += again.chunk.line_bytes
             return
-        if self._closed.get(work.destination, 0.0) <= now:
+        if self._parking.close(work.destination, why, now, now + PARKED):
             self._log.warning("output %s: %s takes nothing for now: %s", self.name, work.destination, why)
-        self._closed[work.destination] = now + PARKED
+            self._show()
+        again.trial = False
         self._park(again, why)
 
     def _park(self, work: Work, why: str) -> None:
         """Hold these events as a pending row alone, out of memory, until their destination is tried again."""
-        self._account.postponed(work, work.indices, why, resting=True)
-        self._stored.setdefault(work.destination, {})[work.chunk.number] = None
+        if self._account.postponed(work, work.indices, why, resting=True):
+            self._parking.rest(work.destination, work.chunk.number)
+
+    def _open(self, work: Work) -> None:
+        """Its destination takes something."""
+        if self._parking and self._parking.open(work.destination):
+            self._log.info("output %s: %s takes events again", self.name, work.destination)
+            self._show()
+
+    def parked(self) -> dict[str, str]:
+        """The destinations that take nothing now, and why."""
+        return self._parking.why()
 
     def _refuse(self, work: Work, events: list[tuple[int, Verdict]]) -> None:
         """Repair each event once, where the peer named the field; a dead letter otherwise."""
@@ -385,20 +469,23 @@ class Delivery:
             else:
                 repaired[index] = line
         if repaired:
-            again = _part(work, list(repaired))
+            again = part(work, list(repaired))
             again.repaired = repaired
             self._metrics.counter(RETRIES, output=self.name, reason="repaired").inc(len(repaired))
             self._ready.appendleft(again)
 
     def _halve(self, works: list[Work], why: str, kind: str) -> None:
-        """Two halves of what was refused whole; an event that is alone is a dead letter."""
+        """Two halves of what was refused whole, or smaller parts; an event that is alone is a dead letter."""
         total = sum(len(work.indices) for work in works)
         if total == 1:
             work = works[0]
             self._account.died(work, work.indices[0], self._letter(work, work.indices[0], why, kind))
             return
         self._metrics.counter(RETRIES, output=self.name, reason=kind).inc()
-        first, second = _halves(works, total // 2)
+        if kind == "too_large" and not self._output.whole_chunks:
+            self._ready.extendleft(reversed(works))  # to be gathered anew, now that the limit is known better
+            return
+        first, second = halves(works, total // 2)
         self._again_whole.extendleft([second, first])
 
     # --- what the verdicts leave behind ---
@@ -421,7 +508,9 @@ class Delivery:
     def _observe(self, work: Work, indices: Sequence[int]) -> None:
         age = max(0, self._clock.time_ns() - work.chunk.created) / 1e9
         self._metrics.histogram(INGEST_SECONDS, output=self.name).observe(age)
-        self._metrics.counter(DELIVERED_BYTES, output=self.name).inc(_size(work, indices))
+        self._metrics.counter(DELIVERED_BYTES, output=self.name).inc(
+            line_bytes(work if len(indices) == len(work.indices) else part(work, indices))
+        )
 
     async def _record(self) -> None:
         """Write the books down; on a failing disk again and again, nothing else is lost meanwhile."""
@@ -437,6 +526,7 @@ class Delivery:
                     self._log.error("output %s: what was delivered could not be recorded: %s", self.name, error)
                     await asyncio.sleep(pause(attempt))
                 else:
+                    self._account.recorded(settlement)
                     if self._unrecorded:
                         self._unrecorded = False
                         self._wake.set()
@@ -451,6 +541,10 @@ class Delivery:
         self._resume = self._clock.monotonic() + wait
         self._metrics.gauge(OUTPUT_UP, output=self.name).set(0)
         self._is(state, letters.safe_text(why))
+
+    def _show(self) -> None:
+        self._metrics.gauge(OUTPUT_CONCURRENCY, output=self.name).set(self._pace.requests)
+        self._metrics.gauge(OUTPUT_PARKED, output=self.name).set(len(self._parking))
 
     def _is(self, state: str, why: str) -> None:
         """Note the state; a change of it is one line of log."""
@@ -467,61 +561,3 @@ def _innermost(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-def _as_part(work: Work) -> Part:
-    chunk, indices = work.chunk, work.indices
-    places = [work.destination] * len(indices)
-    if _is_whole(work):
-        return Part(chunk.name, chunk.ids, chunk.times, chunk.tags, places, chunk.lines, chunk.entries)
-    return Part(
-        chunk.name,
-        [chunk.ids[i] for i in indices],
-        [chunk.times[i] for i in indices],
-        [chunk.tags[i] for i in indices],
-        places,
-        [work.repaired.get(i, chunk.lines[i]) for i in indices],
-    )
-
-
-def _is_whole(work: Work) -> bool:
-    """Whether the work has all of its chunk's events, as they are stored."""
-    return len(work.indices) == len(work.chunk.tags) and not work.repaired
-
-
-def _part(work: Work, indices: Sequence[int]) -> Work:
-    return Work(work.chunk, work.destination, indices, work.attempt, work.repaired)
-
-
-def _size(work: Work, indices: Sequence[int]) -> int:
-    """Bytes of the lines of these events of the work."""
-    if len(indices) == len(work.chunk.tags):
-        return work.chunk.line_bytes
-    lines = work.chunk.lines
-    return sum([len(lines[index]) for index in indices])
-
-
-def _fitting(work: Work, room: int, events: int) -> int:
-    """How many of the work's events fit into what is left of a request."""
-    if len(work.indices) <= events and _is_whole(work) and work.chunk.line_bytes <= room:
-        return len(work.indices)
-    lines = work.chunk.lines
-    for fitting, index in enumerate(work.indices[:events]):
-        room -= len(lines[index])
-        if room < 0:
-            return fitting
-    return min(len(work.indices), events)
-
-
-def _halves(works: list[Work], middle: int) -> tuple[list[Work], list[Work]]:
-    """The same events as two requests, the first with `middle` events."""
-    first: list[Work] = []
-    second: list[Work] = []
-    for work in works:
-        here = min(middle, len(work.indices))
-        middle -= here
-        if here:
-            first.append(_part(work, work.indices[:here]))
-        if here < len(work.indices):
-            second.append(_part(work, work.indices[here:]))
-    return first, second

@@ -45,10 +45,10 @@ class Care:
         try:
             database, log = os.stat(self._database), os.stat(self._log)
         except OSError:
-            return None
+            return None if any(self._files) else 0  # not known yet
         files = (database.st_ino, log.st_ino)
         if self._files != files:
-            if self._files != (0, 0):
+            if any(self._files):
                 return None
             self._files = files
         return log.st_size

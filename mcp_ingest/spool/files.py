@@ -45,10 +45,10 @@ _PASSING = {
 }
 
 
-def cannot_use(directory: Path, error: OSError) -> SpoolError:
+def cannot_use(error: OSError) -> SpoolError:
     """What to raise for this: a SpoolDiskError where it makes sense to try again."""
     kind = SpoolDiskError if error.errno in _PASSING else SpoolError
-    return kind(f"the spool's folder {directory} cannot be used: {error}")
+    return kind(f"the spool's folder cannot be used: {error}")
 
 
 def probe(directory: Path) -> None:
@@ -58,7 +58,13 @@ def probe(directory: Path) -> None:
         path.touch()
         path.unlink()
     except OSError as error:
-        raise cannot_use(directory, error) from error
+        raise cannot_use(error) from error
+
+
+def free_bytes(directory: Path) -> int:
+    """What the disk of this folder has free for us."""
+    status = os.statvfs(directory)
+    return status.f_bavail * status.f_frsize
 
 
 class Lock:
@@ -115,9 +121,9 @@ class Ballast:
         """Make the file if twice its size is free; whether it is there now."""
         if self.held:
             return True
-        if self.free_bytes() < 2 * self.size:
-            return False
         try:
+            if self.free_bytes() < 2 * self.size:
+                return False
             self._fill()
         except OSError:
             self.release()
@@ -137,9 +143,9 @@ class Ballast:
 
     def release(self) -> None:
         """Give the blocks back to the disk."""
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._path.unlink()
 
     def free_bytes(self) -> int:
         """What the disk has free for us."""
-        status = os.statvfs(self._path.parent)
-        return status.f_bavail * status.f_frsize
+        return free_bytes(self._path.parent)

@@ -24,9 +24,12 @@ _FRAME = log.FRAME_HEADER_BYTES + PAGE
 class LogFile:
     """The frames of a write-ahead log: the newest valid version of each page, and where damaged ones stand."""
 
-    def __init__(self, path: Path) -> None:
-        """OSError when the file cannot be opened; whatever is wrong with it leaves it without pages."""
+    def __init__(self, path: Path, pages: int = 0) -> None:
+        """`pages`: how many the database's file has. OSError when the log cannot be opened; whatever is wrong with it
+        leaves it without pages.
+        """
         self._file = _File(path)
+        self._in_file = pages
         self.pages: dict[int, int] = {}  # to the place of its newest version in the file
         self.suspects: list[int] = []  # places of pages whose frames are damaged
         self.size = 0  # of the database in pages, after the last commit
@@ -52,6 +55,7 @@ class LogFile:
     def _read(self) -> None:
         big, salt, before = self._begin()
         waiting: dict[int, int] = {}  # of a transaction whose end has not been seen
+        unchecked: set[int] = set()  # pages of frames behind one without a checksum to go on from
         for start in range(log.HEADER_BYTES, self._file.size - _FRAME + 1, _FRAME):
             data = self._file.read(start, _FRAME)
             head = data[: log.FRAME_HEADER_BYTES] if data else b""
@@ -61,19 +65,30 @@ class LogFile:
                     self.suspects.append(start + log.FRAME_HEADER_BYTES)
                 continue
             frame, page = log.frame(head), data[log.FRAME_HEADER_BYTES :]
-            right = before is None or log.is_right(head, page, before, big=big)
-            before = frame.checksum
-            if not right:
+            if before is None:
+                unchecked.add(frame.page)
+            elif not log.is_right(head, page, before, big=big):
+                before = frame.checksum
                 self.suspects.append(start + log.FRAME_HEADER_BYTES)
                 continue
             self.beyond = self.beyond or bool(self.suspects)
             waiting[frame.page] = start + log.FRAME_HEADER_BYTES
-            if frame.size:
+            if frame.size and before is not None:
                 self.pages |= waiting
                 waiting = {}
                 self.size = frame.size
+            before = frame.checksum
         if self.suspects:
             self.pages |= waiting
+        self._drop_impossible(unchecked)
+
+    def _drop_impossible(self, unchecked: set[int]) -> None:
+        """Pages that no frame with a right checksum speaks for, and that lie far behind all others."""
+        known = max((number for number in self.pages if number not in unchecked), default=0)
+        most = max(known, self._in_file) + self._file.size // _FRAME
+        for number in unchecked:
+            if number > most:
+                self.pages.pop(number, None)
 
     def _begin(self) -> tuple[bool, bytes, log.Checksum | None]:
         """Byte order, salt and first checksum: the header's, or those that its frames speak for."""
@@ -99,7 +114,8 @@ class DatabaseFile:
     def __init__(self, database: Path, write_ahead_log: Path) -> None:
         """Either file may be missing."""
         self._file = _File(database) if database.exists() else None
-        self.log = LogFile(write_ahead_log) if write_ahead_log.exists() else None
+        in_file = self._file.size // PAGE if self._file else 0
+        self.log = LogFile(write_ahead_log, in_file) if write_ahead_log.exists() else None
         self.count = self._count()
         self._map: tuple[int, bytes] = (0, b"")
         self._listed = self._free_list()

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Mapping
+from array import array
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from mcp_ingest.errors import DecodeError, SpoolError
 from mcp_ingest.spool import schema
 from mcp_ingest.spool.chunk import decode
 from mcp_ingest.spool.files import DATABASE, Lock
 from mcp_ingest.spool.model import Chunk, DeadLetter, Held, Ledger, Pending, Usage
-from mcp_ingest.spool.rows import SELECT_LETTER, pending_of
+from mcp_ingest.spool.recovery import look
+from mcp_ingest.spool.rows import SELECT_LETTER, pending_of, resting_of
 from mcp_ingest.spool.transaction import Damage
 from mcp_ingest.spool.truth import Truth, known_outputs, load
 
+Value = TypeVar("Value")
+
 
 class Reader:
-    """Reads by one `connection`, in the thread that owns it."""
+    """Reads by one `connection`, in the thread that owns it; some questions have a module of their own."""
 
     def __init__(self, connection: sqlite3.Connection, uuids: Collection[bytes]) -> None:
         self.connection = connection
@@ -76,9 +81,13 @@ class Reader:
         row = self.connection.execute(SELECT_LETTER + " WHERE number = ?", (number,)).fetchone()
         return DeadLetter(*row) if row else None
 
-    def pending(self, name: str, output: int) -> list[Pending]:
-        """What an output owes of chunks that its mark has passed."""
-        return pending_of(self.connection, name, output)
+    def pending(self, name: str, output: int, chunk: int | None) -> list[Pending]:
+        """What an output owes of chunks that its mark has passed, or of one of them."""
+        return pending_of(self.connection, name, output, chunk)
+
+    def resting(self, output: int) -> dict[str, array[int]]:
+        """The chunks of its pending rows, by destination."""
+        return resting_of(self.connection, output)
 
 
 class SpoolReader:
@@ -99,12 +108,15 @@ class SpoolReader:
             raise SpoolError(f"there is no spool in {self._directory}")
         try:
             self._lock.take(patience=0)
-            self._connection = schema.connect(self._directory)
+            self._connection = look(self._directory)
             self._truth = self._load()
             self._reader = Reader(self._connection, schema.uuids(self._connection))
         except (sqlite3.Error, OSError) as error:
             self._lock.give()
             raise SpoolError(f"the spool in {self._directory} cannot be read: {error}") from error
+        except BaseException:
+            self._lock.give()
+            raise
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -155,3 +167,11 @@ class SpoolReader:
     def letter(self, number: int) -> DeadLetter | None:
         """One dead letter."""
         return self._reader.letter(number)
+
+    def look(self, question: Callable[[Reader], Value]) -> Value:
+        """The answer to a question to the database."""
+        return question(self._reader)
+
+    def seen(self, digests: Collection[bytes]) -> set[bytes]:
+        """Those of these digests whose forward chunks were committed."""
+        return self._truth.seen.among(digests)

@@ -19,11 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mcp_ingest.context import Clock
-from mcp_ingest.errors import SpoolDamagedError, SpoolError
+from mcp_ingest.errors import SpoolDamagedError, SpoolDiskError, SpoolError
 from mcp_ingest.event import Term
 from mcp_ingest.spool import aside, schema
 from mcp_ingest.spool.aside import Notice
-from mcp_ingest.spool.files import DATABASE, sync_directory
+from mcp_ingest.spool.files import DATABASE, free_bytes, sync_directory
 from mcp_ingest.spool.model import Ledger, LetterKey, OutputKey, SpoolSettings
 from mcp_ingest.spool.pages import LogFile
 from mcp_ingest.spool.reconcile import Found, corrections
@@ -62,6 +62,7 @@ class Recovery:
     ) -> None:
         self._directory = directory
         self._log_bytes = schema.log_bytes(settings.ballast_bytes)
+        self._reserve = settings.ballast_bytes
         self._outputs = outputs
         self._clock = clock
         self._logger = logger
@@ -194,6 +195,8 @@ class Recovery:
         truth = load(connection, register(connection, self._outputs))
         if any(state.mark > truth.last for state in truth.outputs.values()):
             raise ValueError("a mark lies behind the last chunk")
+        if connection.execute("SELECT 1 FROM owed WHERE typeof(events) <> 'integer' LIMIT 1").fetchone():
+            raise ValueError("what is owed is no number")
         written = Sums(
             uuids[0], uuids[-1], truth.commits, truth.last, self._inode(), summed(truth.ledger), marked(truth)
         )
@@ -211,12 +214,16 @@ class Recovery:
 
     def _salvaged(self, folder: Path, sums: Sums | None, why: str, known: Known | None = None) -> Opened:
         """A new database with what can be read of the one in the folder."""
+        if free_bytes(self._directory) < self._reserve:
+            raise SpoolDiskError(f"the disk of {self._directory} has no room to save what can be read of the spool")
         self._logger.error(
             "the spool's database is damaged (%s): it was moved to %s, what can be read of it is saved", why, folder
         )
         target = self._directory / _NEW
         began, self._said = self._clock.monotonic(), self._clock.monotonic()
-        salvage = Salvage(folder / DATABASE, folder / aside.LOG, target, self._outputs, self._progress, known)
+        salvage = Salvage(
+            folder / DATABASE, folder / aside.LOG, target, self._outputs, self._progress, known, self._reserve
+        )
         findings = salvage.run(sums)
         made = self._account(target, sums, findings, whole=salvage.ledger_is_whole)
         target.rename(self._directory / DATABASE)
@@ -322,6 +329,24 @@ def _goes_on_behind_damage(path: Path) -> bool:
     log = LogFile(path)
     log.close()
     return log.beyond
+
+
+def look(directory: Path) -> sqlite3.Connection:
+    """A connection for looking at what a daemon left that is not running; it changes nothing of a damaged log.
+
+    SpoolError when the log is to be salvaged first: SQLite would forget what stands in it.
+    """
+    aside.keep_log(directory)
+    sums = read_sums(directory)
+    connection = schema.connect(directory)
+    try:
+        if sums is not None and sums.uuid in schema.known_uuids(connection) and commits_of(connection) < sums.commits:
+            raise SpoolError(f"the spool in {directory} has forgotten commits: start the daemon, which sees to it")
+        aside.release_log(directory)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def marked(truth: Truth) -> dict[int, Marked]:

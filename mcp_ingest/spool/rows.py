@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
@@ -39,17 +40,17 @@ def ledger_rows(ledger: Ledger) -> Iterator[LedgerRow]:
                 yield "letters", "", "", term, reason, count
 
 
-_COMMITS = "commits"
+COMMITS = "commits"
 
 
 def commit_row(commits: int) -> LedgerRow:
     """The row that counts commits: in the ledger, because nearly every commit writes that page anyway."""
-    return _COMMITS, "", "", "", "", commits
+    return COMMITS, "", "", "", "", commits
 
 
 def commits_of(connection: sqlite3.Connection) -> int:
     """How many commits there were."""
-    row = connection.execute("SELECT count FROM ledger WHERE scope = ?", (_COMMITS,)).fetchone()
+    row = connection.execute("SELECT count FROM ledger WHERE scope = ?", (COMMITS,)).fetchone()
     return int(row[0]) if row else 0
 
 
@@ -80,13 +81,25 @@ def indices_of(bits: bytes) -> list[int]:
     return [place * 8 + bit for place, byte in enumerate(bits) if byte for bit in range(8) if byte >> bit & 1]
 
 
-def pending_of(connection: sqlite3.Connection, name: str, output: int) -> list[Pending]:
-    """The pending rows of an output, oldest chunk first."""
+def pending_of(connection: sqlite3.Connection, name: str, output: int, chunk: int | None) -> list[Pending]:
+    """The pending rows of an output, oldest chunk first; of one chunk if so asked."""
     rows = connection.execute(
-        "SELECT chunk, destination, bitmap, attempt, why FROM pending WHERE output = ? ORDER BY chunk, destination",
-        (output,),
+        "SELECT chunk, destination, bitmap, attempt, why FROM pending"
+        " WHERE output = :output AND chunk BETWEEN coalesce(:chunk, 0) AND coalesce(:chunk, 9223372036854775807)"
+        " ORDER BY chunk, destination",
+        {"output": output, "chunk": chunk},
     )
     return [
-        Pending(name, chunk, destination, indices_of(bits), attempt, why)
-        for chunk, destination, bits, attempt, why in rows
+        Pending(name, number, destination, indices_of(bits), attempt, why)
+        for number, destination, bits, attempt, why in rows
     ]
+
+
+def resting_of(connection: sqlite3.Connection, output: int) -> dict[str, array[int]]:
+    """The chunks of an output's pending rows by destination, oldest first: 8 bytes each."""
+    found: dict[str, array[int]] = {}
+    for number, destination in connection.execute(
+        "SELECT chunk, destination FROM pending WHERE output = ? ORDER BY chunk", (output,)
+    ):
+        found.setdefault(destination, array("Q")).append(number)
+    return found

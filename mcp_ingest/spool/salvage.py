@@ -20,15 +20,16 @@ from pathlib import Path
 
 from mcp_ingest.codecs.sqlite_pages import Value
 from mcp_ingest.errors import DecodeError
+from mcp_ingest.event import Term
 from mcp_ingest.spool import chunk as chunks
 from mcp_ingest.spool import layout, schema
+from mcp_ingest.spool.files import free_bytes
 from mcp_ingest.spool.model import Ledger
 from mcp_ingest.spool.pages import DatabaseFile
-from mcp_ingest.spool.rows import ADD_TO_LEDGER, bitmap, commit_row, commits_of, indices_of, ledger_rows
+from mcp_ingest.spool.rows import ADD_TO_LEDGER, COMMITS, bitmap, commit_row, commits_of, indices_of, ledger_rows
 from mcp_ingest.spool.sums import Sums
 from mcp_ingest.spool.walk import Damaged, Row, Walk
 
-RESERVE_BYTES = 8 * 2**20  # of the disk are left alone: settlements need them
 AGAIN = "salvaged"  # why events are pending that the mark has passed, nobody knows which
 _BATCH = 500
 _LOOK = 64  # chunks between two looks at the disk
@@ -86,14 +87,19 @@ class Salvage:
         outputs: Mapping[str, str],
         progress: Callable[[int, int, int], None],
         known: Known | None = None,
+        reserve: int = 0,
     ) -> None:
-        """`outputs` are the configuration's, name to type. `progress` hears of pages done, all pages, chunks found."""
+        """`outputs` are the configuration's, name to type. `progress` hears of pages done, all pages, chunks found.
+
+        So many bytes of the disk are left alone as `reserve` says: settlements need them.
+        """
         self._pages = DatabaseFile(database, log)
         self._walk = Walk(self._pages)
         self._target = target
         self._types = outputs
         self._progress = progress
         self._known = known
+        self._reserve = reserve
         self._whole: dict[str, bool] = {}
         self._uuids: dict[bytes, None] = {}
         self._sequence: dict[str, int] = {}
@@ -128,7 +134,9 @@ class Salvage:
             if table.name == "sqlite_sequence":
                 self._walk.table(table, self._take_sequence)
             elif table.name and table.name != "chunks":
-                self._whole[table.name] = self._walk.table(table, partial(self._take, table.name))
+                self._whole[table.name] = True
+                whole = self._walk.table(table, partial(self._take, table.name))
+                self._whole[table.name] = self._whole[table.name] and whole
         if self._known is not None:
             self._whole |= dict.fromkeys(("outputs", "positions", "ledger"), True)
         self.findings.torn = [name for name, whole in self._whole.items() if not whole]
@@ -148,6 +156,9 @@ class Salvage:
 
     def _take(self, table: str, row: list[Value]) -> None:
         if self._known is not None and table in ("outputs", "positions", "ledger"):
+            return
+        if not _is_possible(table, row):
+            self._whole[table] = False
             return
         waiting = self._waiting.setdefault(table, [])
         waiting.append(row)
@@ -201,8 +212,7 @@ class Salvage:
         self.findings.chunks += 1
 
     def _has_room(self) -> bool:
-        status = os.statvfs(self._target.parent)
-        return status.f_bavail * status.f_frsize > RESERVE_BYTES
+        return free_bytes(self._target.parent) > self._reserve
 
     # --- what is owed ---
 
@@ -345,6 +355,17 @@ class Salvage:
     def ledger_is_whole(self) -> bool:
         """Whether every counter could be read."""
         return self._whole["ledger"]
+
+
+def _is_possible(table: str, row: list[Value]) -> bool:
+    """Whether a row of the right shape makes sense: counters have known terms, and uuids 16 bytes."""
+    if table == "ledger":
+        scope, term, count = row[0], row[3], row[5]
+        known = scope == COMMITS or (scope in ("input", "output", "letters") and term in {*Term})
+        return known and isinstance(count, int) and count >= 0
+    if table == "meta":
+        return row[0] == "uuids" and isinstance(row[1], bytes) and len(row[1]) % 16 == 0
+    return True
 
 
 def _new_database(path: Path) -> sqlite3.Connection:

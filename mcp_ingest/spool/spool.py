@@ -27,6 +27,7 @@ import concurrent.futures
 import itertools
 import logging
 import sqlite3
+from array import array
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
@@ -95,7 +96,7 @@ class Spool:
         self._full = False
         self._stuck = ""
         self._epoch = 0  # how often there was another database
-        self._begun_anew: set[str] = set(outputs)  # who has asked what is pending since there is this database
+        self._stale: set[str] = set()  # outputs whose deliveries still go by the database before this one
         self._notices: list[Notice] = []
         self._notices_of_start: list[Notice] = []
         self._worker: Worker | None = None
@@ -142,12 +143,12 @@ class Spool:
             make_directory(self.directory)
             self._lock.take()
         except OSError as error:
-            raise cannot_use(self.directory, error) from error
+            raise cannot_use(error) from error
         try:
             self._load(worker, attempt)
         except OSError as error:
             self._lock.give()
-            raise cannot_use(self.directory, error) from error
+            raise cannot_use(error) from error
         except BaseException:
             self._lock.give()
             raise
@@ -217,7 +218,7 @@ class Spool:
 
     async def settle(self, settlement: Settlement) -> None:
         """Record what became of a request; chunks that nobody owes any more go in the same transaction."""
-        self._state(settlement.output)
+        self._begun(settlement.output)
         await self._put(settlement)
 
     def _put(self, work: Intake | Settlement | Damage | Callable[[], Any]) -> asyncio.Future[Any]:
@@ -277,7 +278,7 @@ class Spool:
     def _begin_anew(self, opened: Opened) -> None:
         self._take(opened)
         self._epoch += 1
-        self._begun_anew.clear()
+        self._stale = set(self._names)
         self._notices += opened.notices
         self._damages(opened.notices)
         self._signal()
@@ -396,9 +397,12 @@ class Spool:
 
     def _state(self, output: str) -> OutputState:
         """The state of an output whose delivery goes by this database; SpoolRenewedError until it has begun anew."""
-        if output not in self._begun_anew:
-            raise SpoolRenewedError("the spool has a new database")
+        self._begun(output)
         return self._truth.output(output)
+
+    def _begun(self, output: str) -> None:
+        if output in self._stale:
+            raise SpoolRenewedError("the spool has a new database")
 
     async def _quarantine(self, damage: Damage) -> None:
         self._logger.error("%s; it is set aside and counted as lost", damage.why)
@@ -409,11 +413,19 @@ class Spool:
         """Set a chunk aside that cannot be used though its checksum is right; what is owed of it is lost."""
         await self._quarantine(Damage(number, why))
 
-    async def pending(self, output: str) -> list[Pending]:
-        """What the output owes of chunks that its mark has passed, oldest chunk first."""
-        self._begun_anew.add(output)
+    async def pending(self, output: str, chunk: int | None = None) -> list[Pending]:
+        """What the output owes of chunks that its mark has passed, oldest chunk first; of one chunk if so asked."""
         number = self._truth.ids[output]
-        return await self._call(lambda: self._open_reader.pending(output, number))
+        return await self._call(lambda: self._open_reader.pending(output, number, chunk))
+
+    async def resting(self, output: str) -> dict[str, array[int]]:
+        """The numbers of the chunks of which the output has pending rows, by destination, oldest first.
+
+        Whoever asks begins with what is committed: after a salvage nothing else is answered before.
+        """
+        self._stale.discard(output)
+        number = self._truth.ids[output]
+        return await self._call(lambda: self._open_reader.resting(number))
 
     async def letters(
         self, limit: int, before: int | None = None, output: str | None = None, pipeline: str | None = None
@@ -424,6 +436,10 @@ class Spool:
     async def letter(self, number: int) -> DeadLetter | None:
         """One dead letter."""
         return await self._call(lambda: self._open_reader.letter(number))
+
+    async def look(self, question: Callable[[Reader], Value]) -> Value:
+        """The answer to a question to the database, asked in its thread: commits wait meanwhile."""
+        return await self._call(lambda: question(self._open_reader))
 
     @property
     def _open_reader(self) -> Reader:

@@ -107,17 +107,14 @@ class Walk:
         page = self._pages.page(number)
         if page is None:
             return
-        start = 100 if number == 1 else 0
-        if page[start] not in (codec.TABLE_LEAF, codec.INDEX_LEAF, codec.INDEX_INTERIOR):
-            if (page[0] and page[0] != codec.TABLE_INTERIOR) or self._pages.is_tree(number):
-                yield from self._torn(page)
+        if not page[0] and not self._pages.is_tree(number):  # the usual: a page on which a record goes on
             return
         if self._pages.is_free(number):
             return
         tree = self._read(number)
         whole = tree is not None and tree.whole
         for cell in tree.cells if tree else ():
-            row = self._any_row(cell, keyed=page[start] != codec.TABLE_LEAF)
+            row = self._any_row(cell, keyed=tree is not None and tree.kind != codec.TABLE_LEAF)
             whole = whole and isinstance(row, Row)
             if row is not None:
                 yield row

@@ -116,10 +116,14 @@ class Worker:
     def _run(self) -> None:
         while not self._stopping:
             jobs = self._take()
-            if jobs:
-                self._serve(jobs)
-            elif not self._stopping:
-                self._rest()
+            try:
+                if jobs:
+                    self._serve(jobs)
+                elif not self._stopping:
+                    self._rest()
+            except Exception as error:  # the disk's, about the files themselves: whoever waits must hear of it
+                self._is_stuck(describe(error))
+                self._fail(jobs, error)
         if self._writer is not None:
             self._writer.close()
 
@@ -215,8 +219,9 @@ class Worker:
             self._is_free()
         if self._full:
             self._look_for_room()
-        elif not self._has_reserve(self._ballast.size // 2):
-            self._is_full()
+        elif not self._has_reserve(self._ballast.size // 2) and not self._ballast.take():
+            if self._care.look() is not None:  # else the folder is gone, which is seen to when it is quiet
+                self._is_full()
 
     def _failed(self, group: Sequence[tuple[Job, Work]], error: Exception) -> None:
         """A full disk fails all intakes, and what frees space is tried again; else each is tried alone."""
@@ -351,6 +356,8 @@ class Worker:
             if self._stuck:
                 return
         assert self._writer is not None
+        if self._care.look() is None and self._rescue() is not None:
+            return
         if self._full:
             self._look_for_room()
         self._keep_sums()

@@ -14,7 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from mcp_ingest.config.model import HttpSettings
 from mcp_ingest.engine.daemon import Daemon
-from mcp_ingest.errors import IngestError, SpoolError
+from mcp_ingest.errors import IngestError, SpoolError, refusal
 from mcp_ingest.spool.model import DeadLetter
 from mcp_ingest.web.collector import SpoolCollector
 
@@ -34,7 +34,7 @@ async def serving(daemon: Daemon, settings: HttpSettings) -> AsyncIterator[str]:
         try:
             await site.start()
         except OSError as error:
-            raise IngestError(f"http: cannot listen on {settings.host}:{settings.port}: {error.strerror}") from None
+            raise IngestError(f"http: cannot listen on {settings.host}:{settings.port}: {refusal(error)}") from None
         host, port = runner.addresses[0][:2]
         yield f"http://{host}:{port}"
     finally:
@@ -50,6 +50,7 @@ def _application(daemon: Daemon, settings: HttpSettings) -> web.Application:
             web.get("/-/healthy", pages.healthy),
             web.get("/-/ready", pages.ready),
             web.get("/status", pages.status),
+            web.get("/api/why", pages.why),
             web.get("/api/dead-letters", pages.letters),
             web.get("/api/dead-letters/{number:\\d{1,18}}", pages.letter),
         ]
@@ -94,6 +95,13 @@ class _Pages:
 
     async def status(self, request: web.Request) -> web.Response:
         return _json(self._daemon.status())
+
+    async def why(self, request: web.Request) -> web.Response:
+        asked = request.query
+        if not asked.get("id"):
+            return _json({"error": "id is missing: an _id, a trace_id or the id of a forward chunk"}, 400)
+        known = await self._daemon.why(asked["id"], asked.get("tag"), asked.get("peer"))
+        return _json(known.as_json())
 
     async def letters(self, request: web.Request) -> web.Response:
         try:

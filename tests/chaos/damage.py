@@ -139,7 +139,7 @@ async def owing_after_all(spool: Spool) -> Owed:
     while True:
         try:
             for name in OUTPUTS:
-                await spool.pending(name)
+                await spool.resting(name)
             return await owing(spool)
         except SpoolRenewedError:
             pass

@@ -73,6 +73,8 @@ def test_scripts_get_the_json(tmp_path: Path) -> None:
         (_changed(state="starting"), 0),
         (_changed(state="waiting", why="connection refused"), 3),
         (_changed(state="parked", why="wrong password"), 3),
+        (_changed(parked={"logs-1": "403 blocked"}), 3),
+        (_changed(parked={}), 0),
         ({**RUNNING, "sums": [{"sum": "x", "left": 2, "right": 1, "closed": False}]}, 3),
         ({**RUNNING, "running": False}, 1),
     ],
@@ -111,3 +113,12 @@ def test_without_a_daemon_and_a_spool_it_says_so(tmp_path: Path) -> None:
     result = _status(tmp_path, 0)
     assert result.exit_code == 1
     assert "mcp-ingest is not running: there is no spool" in result.output
+
+
+def test_destinations_that_take_nothing_are_shown() -> None:
+    """Each with its reason, a few of many."""
+    few = "\n".join(lines(_changed(parked={"logs-1": "403 blocked"})))
+    assert "logs-1 takes nothing: 403 blocked" in few
+    many = lines(_changed(parked={f"logs-{number}": "403 blocked" for number in range(500)}))
+    assert len([line for line in many if "takes nothing" in line]) == 10
+    assert any("and 490 more" in line for line in many)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from mcp_ingest.component import FromFile
+from mcp_ingest.config.load import load
 from mcp_ingest.config.substitute import Variables
 
 VARIABLES = Variables({"NAME": "value", "EMPTY": "", "TRICK": "${NAME}: {a: 1}"})
@@ -57,3 +59,40 @@ def test_a_file_that_is_no_text_is_reported(tmp_path: Path) -> None:
     """A binary file is refused with a reason."""
     (tmp_path / "secret").write_bytes(b"\xff\xfe")
     assert "not UTF-8" in VARIABLES.put_into(f"${{file:{tmp_path}/secret}}")[1][0]
+
+
+def test_what_came_from_a_file_can_be_read_again(tmp_path: Path) -> None:
+    """The value as it was loaded, the file as it is now; one that is gone or empty for a moment changes nothing."""
+    file = tmp_path / "password"
+    file.write_text("hunter-1\n")
+    value, _ = Variables({"USER": "bob"}).put_into(f"${{USER}}:${{file:{file}}}")
+    assert isinstance(value, FromFile)
+    assert (value, value.files) == ("bob:hunter-1", (str(file),))
+    file.write_text("hunter-2\n")
+    assert value.now() == "bob:hunter-2"
+    file.unlink()
+    assert value.now() == "bob:hunter-2"
+    assert value == "bob:hunter-1"
+    assert "hunter" not in repr(value)
+    assert type(Variables({"USER": "bob"}).put_into("${USER}")[0]) is str
+
+
+def test_a_setting_from_a_file_stays_one_through_loading(tmp_path: Path) -> None:
+    """Strings keep their file, also in a list; other types are what they always were."""
+    (tmp_path / "secret").write_text("hunter-1")
+    (tmp_path / "number").write_text("7")
+    text = f"""
+inputs: {{forward: {{}}}}
+pipelines: {{all: {{match: "**"}}}}
+outputs:
+  elasticsearch:
+    hosts: ["https://bob:${{file:{tmp_path}/secret}}@es:9200"]
+    api_key: "${{file:{tmp_path}/secret}}"
+    concurrency: "${{file:{tmp_path}/number}}"
+"""
+    (tmp_path / "c.yaml").write_text(text)
+    settings = load(str(tmp_path / "c.yaml"), {}).outputs["elasticsearch"].settings
+    assert isinstance(settings.api_key, FromFile)
+    assert isinstance(settings.hosts[0], FromFile)
+    assert settings.concurrency == 7
+    assert "hunter" not in repr(settings)

@@ -23,7 +23,7 @@ from tests.integration.configurations import to_store
 from tests.integration.daemon import Daemon, wait_until
 
 #: Verbs that only look: what they show comes true a moment after an event was sent.
-_LOOKS = re.compile(r"mcp-ingest (query|status|dead-letters)|curl ")
+_LOOKS = re.compile(r"mcp-ingest (query|status|dead-letters|why)|curl ")
 _ENVIRONMENT = {"ELASTICSEARCH_URL": "http://localhost:9200"}
 
 

@@ -28,7 +28,7 @@ from mcp_ingest.codecs.forward import (
 from mcp_ingest.component import Emit, find
 from mcp_ingest.context import Budget, Context
 from mcp_ingest.errors import IngestError, SpoolError
-from mcp_ingest.event import PREFIX_BYTES, Batch, Progress, hashed_prefix
+from mcp_ingest.event import PREFIX_BYTES, Batch, Progress, hashed_prefix, id_prefix
 from mcp_ingest.inputs.forward import Forward
 from mcp_ingest.inputs.forward.batches import memory_of
 
@@ -390,6 +390,12 @@ async def test_a_chunk_that_comes_again_has_the_same_ids() -> None:
         assert ids[3] == ids[4] != ids[5]
         assert len({*ids}) == 3
         assert ids[0][0].startswith(hashed_prefix(CHUNK))
+        forward = Forward(Forward.Config(), Context("forward"))
+        names = [(0, CHUNK, None, None), (3, b"hash", "a", "127.0.0.1"), (5, b"hash", "b", "127.0.0.1")]
+        for place, chunk, its_tag, peer in names:
+            prefix = forward.prefix_of(chunk.decode(), its_tag, peer)
+            assert prefix is not None
+            assert ids[place][0].startswith(id_prefix(prefix))
         digests = [chunk.digest for _, progress in there.engine.emits for chunk in progress.chunks]
         assert [digests.index(digest) for digest in digests] == [0, 0, 0, 3, 3, 5]
         assert {len(digest) for digest in digests} == {16}

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mcp_ingest.context import Context
+from mcp_ingest.engine.why import id_parts
 from mcp_ingest.inputs.tail import Tail
 from mcp_ingest.inputs.tail.discovery import Found, Globs
 from mcp_ingest.inputs.tail.files import open_file
@@ -398,6 +399,25 @@ async def test_a_truncated_file_begins_anew(durable: Durable, tmp_path: Path, co
     assert len({event_id for event_id, _ in durable.events}) == len(durable.events)
     assert len({event_id[:16] for event_id, _ in durable.events}) == 1
     assert len({event_id[:20] for event_id, _ in durable.events}) == 2
+
+
+async def test_an_id_leads_back_to_its_line(durable: Durable, tmp_path: Path) -> None:
+    """File and byte of a line are told by its id, of one that a truncation took away, too; others are not ours."""
+    path = tmp_path / "a.log"
+    append(path, "one", "two")
+    async with tailing(durable, path) as tail:
+        await until(lambda: len(durable.events) == 2)
+        path.write_text("three\n")
+        await until(lambda: len(durable.events) == 3)
+    parts = [id_parts(event_id) for event_id, _ in durable.events]
+    places = [tail.place_of(*part) for part in parts if part]
+    gone = ", before it was truncated or replaced"
+    assert places == [
+        f"{path}, the line at byte 0{gone}",
+        f"{path}, the line at byte 4{gone}",
+        f"{path}, the line at byte 0",
+    ]
+    assert tail.place_of(bytes(15), 0) is None
 
 
 async def test_a_reused_inode_is_another_file(durable: Durable, tmp_path: Path) -> None:

@@ -63,20 +63,25 @@ def cache_directory() -> Path:
 
 
 def fetch_elasticsearch() -> Path:
-    """The home of an unpacked Elasticsearch; downloads it the first time, all of it or nothing."""
+    """The home of an unpacked Elasticsearch."""
+    return next(fetch(ELASTICSEARCH).glob("elasticsearch-*"))
+
+
+def fetch(artifact: str) -> Path:
+    """The folder of an unpacked artifact of Maven Central; downloads it the first time, all of it or nothing."""
     if not (shutil.which("java") and shutil.which("mvn")):
         missing("Java or Maven is missing: install a JDK 17 and Maven (apt-get install openjdk-17-jdk-headless maven)")
-    target = cache_directory() / ELASTICSEARCH.replace(":", "_")
+    target = cache_directory() / artifact.replace(":", "_")
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         unpacked = Path(tempfile.mkdtemp(dir=target.parent, prefix="unpacking-"))
         unpacked.chmod(0o755)
-        _unpack(ELASTICSEARCH, unpacked)
+        _unpack(artifact, unpacked)
         try:
             unpacked.rename(target)
         except OSError:  # another run was faster
             shutil.rmtree(unpacked, ignore_errors=True)
-    return next(target.glob("elasticsearch-*"))
+    return target
 
 
 def _unpack(artifact: str, folder: Path) -> None:
@@ -85,7 +90,7 @@ def _unpack(artifact: str, folder: Path) -> None:
     done = subprocess.run([*command, markers], cwd=folder, capture_output=True, text=True, timeout=600, check=False)
     if done.returncode:
         shutil.rmtree(folder, ignore_errors=True)
-        missing(f"Elasticsearch cannot be fetched from Maven Central: {done.stdout[-2000:]}")
+        missing(f"{artifact} cannot be fetched from Maven Central: {done.stdout[-2000:]}")
 
 
 # --- one node ----------------------------------------------------------------------------------------------
@@ -116,8 +121,8 @@ class Elasticsearch:
         certificate: tuple[Path, Path] | None = None,
         authority: Path | None = None,
     ) -> None:
-        self.home = fetch_elasticsearch()
-        self.work = Path(tempfile.mkdtemp(prefix="mcp-ingest-elasticsearch-"))
+        self.home = self._fetch()
+        self.work = Path(tempfile.mkdtemp(prefix="mcp-ingest-server-"))
         self.port = free_port()
         self.users = dict(users or {})
         self.tls = certificate is not None
@@ -125,6 +130,9 @@ class Elasticsearch:
         self.url = f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
         self._launcher: subprocess.Popen[bytes] | None = None
         self._configure([*settings, *self._security(certificate)], roles)
+
+    def _fetch(self) -> Path:
+        return fetch_elasticsearch()
 
     def _security(self, certificate: tuple[Path, Path] | None) -> list[str]:
         if not self.users:
@@ -171,23 +179,32 @@ class Elasticsearch:
 
     def start(self) -> Elasticsearch:
         """Start it and wait until its health is at least yellow."""
+        command, environment = self._command()
+        if os.geteuid() == 0:  # the server refuses to run as root
+            for path in (self.work, *self.work.rglob("*")):
+                os.chown(path, NOBODY, NOBODY)
+            command = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *command]
+        with (self.work / "console.log").open("ab") as console:
+            self._launcher = subprocess.Popen(
+                command,
+                cwd=self.home,
+                env={**os.environ, "HOME": str(self.work), **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+            )
+        self._wait_for_health()
+        return self
+
+    def _command(self) -> tuple[list[str], dict[str, str]]:
+        """What starts it, and its environment."""
         command = ["java", "-Xms4m", "-Xmx64m", "-XX:+UseSerialGC", "-Dcli.name=server"]
         command += ["-Dcli.script=bin/elasticsearch", "-Dcli.libs=lib/tools/server-cli"]
         command += [f"-Des.path.home={self.home}", f"-Des.path.conf={self.work}/config"]
         command += ["-Des.distribution.type=zip", "-Des.java.type=ES_JAVA_HOME"]
         command += ["-cp", f"{self.home}/lib/*:{self.home}/lib/cli-launcher/*"]
         command += ["org.elasticsearch.launcher.CliToolLauncher", "-p", f"{self.work}/es.pid"]
-        if os.geteuid() == 0:  # the server refuses to run as root
-            for path in (self.work, *self.work.rglob("*")):
-                os.chown(path, NOBODY, NOBODY)
-            command = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *command]
-        environment = os.environ | {"ES_TMPDIR": f"{self.work}/tmp", "HOME": str(self.work)}
-        with (self.work / "console.log").open("ab") as console:
-            self._launcher = subprocess.Popen(
-                command, cwd=self.home, env=environment, stdin=subprocess.DEVNULL, stdout=console, stderr=console
-            )
-        self._wait_for_health()
-        return self
+        return command, {"ES_TMPDIR": f"{self.work}/tmp"}
 
     def _wait_for_health(self) -> None:
         deadline = time.monotonic() + START_SECONDS
@@ -197,13 +214,15 @@ class Elasticsearch:
                 break
             try:
                 status, _ = self.request("GET", "/_cluster/health?wait_for_status=yellow&timeout=5s")
-            except OSError:
+            except (OSError, ValueError):  # ValueError: no JSON yet
                 status = 0
             if status == 200:
                 return
             time.sleep(0.1)
         self.kill()
-        pytest.fail("Elasticsearch did not start:\n" + (self.work / "console.log").read_text()[-3000:], pytrace=False)
+        pytest.fail(
+            f"{type(self).__name__} did not start:\n" + (self.work / "console.log").read_text()[-3000:], pytrace=False
+        )
 
     @property
     def pid(self) -> int:
@@ -237,13 +256,14 @@ class Elasticsearch:
         shutil.rmtree(self.work, ignore_errors=True)
 
     def _signal(self, number: signal.Signals) -> None:
-        launcher, self._launcher = self._launcher, None
+        launcher = self._launcher
         if launcher is None:
             return
         try:
             os.kill(self.pid, number)
         except (FileNotFoundError, ValueError, ProcessLookupError):
             launcher.send_signal(number)
+        self._launcher = None
         try:
             launcher.wait(20)
         except subprocess.TimeoutExpired:

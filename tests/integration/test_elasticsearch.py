@@ -6,10 +6,9 @@ import asyncio
 import json
 import logging
 import time
-import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
@@ -27,68 +26,18 @@ from mcp_ingest.verdict import (
     Malformed,
     Park,
     ParkAll,
-    Part,
     Refused,
     Request,
     Retry,
     TooLarge,
     Unknown,
-    Verdict,
     Verdicts,
 )
 from tests.integration import servers
 from tests.integration.servers import Elasticsearch
+from tests.integration.writing import Make, each, eventually, request
 
 pytestmark = pytest.mark.timeout(180)
-
-
-class Make(Protocol):
-    def __call__(self, server: Elasticsearch, **settings: Any) -> ElasticsearchOutput: ...
-
-
-@pytest.fixture
-async def output() -> AsyncIterator[Make]:
-    """Make outputs and close them behind the test."""
-    made: list[ElasticsearchOutput] = []
-
-    def make(server: Elasticsearch, **settings: Any) -> ElasticsearchOutput:
-        config = ElasticsearchConfig(hosts=[server.url], **settings)
-        assert config.check() == []
-        made.append(ElasticsearchOutput(config, Context()))
-        return made[-1]
-
-    yield make
-    for each in made:
-        await each.close()
-
-
-@pytest.fixture
-def name() -> str:
-    """A name that no other test uses."""
-    return f"it-{uuid.uuid4().hex[:12]}"
-
-
-def request(index: str, records: list[Any], ids: list[str] | None = None) -> Request:
-    lines = [record if isinstance(record, bytes) else json.dumps(record).encode() for record in records]
-    ids = ids if ids is not None else [uuid.uuid4().hex for _ in lines]
-    count = len(lines)
-    return Request([Part("chunk-1", ids, [0] * count, ["t"] * count, [index] * count, lines)])
-
-
-def each(found: Verdicts) -> list[Verdict]:
-    assert isinstance(found, Each), found
-    return found.verdicts
-
-
-async def eventually(writer: ElasticsearchOutput, sent: Request, still: type) -> Verdicts:
-    """The first answer that is no longer `still` and leaves nothing to retry, as delivery gets it by trying again."""
-    for _ in range(100):
-        found = await writer.write(sent)
-        busy = isinstance(found, Each) and any(isinstance(verdict, Retry) for verdict in found.verdicts)
-        if not busy and not isinstance(found, still):
-            return found
-        await asyncio.sleep(0.2)
-    pytest.fail(f"still {found}")
 
 
 async def stored_in_the_end(writer: ElasticsearchOutput, sent: Request) -> None:

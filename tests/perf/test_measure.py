@@ -138,9 +138,3 @@ def test_the_command_writes_a_report(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "| S1 | forward → nowhere | mcp-ingest |" in shown
     assert (tmp_path / "part" / "report.md").exists()
     assert not (tmp_path / "report.md").exists()
-
-
-def test_the_command_names_what_it_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
-    """An unknown scenario is one line, with those that there are."""
-    assert main(["--only", "S99"]) == 2
-    assert "there is no scenario 'S99'; there are S1, S2, S3" in capsys.readouterr().err

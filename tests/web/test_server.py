@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -80,6 +81,15 @@ async def test_dead_letters(running: tuple[Daemon, str]) -> None:
     assert (await _get(address + "/api/dead-letters/1"))[0] == 200
     assert (await _get(address + "/api/dead-letters/99"))[0] == 404
     assert (await _get(address + "/api/dead-letters?limit=many"))[0] == 400
+
+
+async def test_why(running: tuple[Daemon, str]) -> None:
+    """What is known of an id is JSON, with the letters whole; without an id it is an error."""
+    _, address = running
+    letter = json.loads((await _get(address + "/api/dead-letters"))[1])["letters"][0]
+    status, text = await _get(f"{address}/api/why?id={letter['event_id']}")
+    assert (status, json.loads(text)["letters"]) == (200, [letter])
+    assert (await _get(address + "/api/why"))[0] == 400
 
 
 async def test_a_port_that_is_taken(running: tuple[Daemon, str]) -> None:

@@ -64,10 +64,15 @@ def _keyword(field: str, value: str) -> Query:
 
 
 def _matching(field: str, pattern: str) -> Query:
-    """Events whose keyword `field` has a value of this regular expression."""
+    """Events whose keyword `field` has a value of this regular expression, made of texts as `_stored` has them."""
     if field in schema.OWN_KEYWORDS:
         return _regex(field, pattern)
-    return _regex("terms", patterns.literal(field + schema.SEPARATOR) + pattern)
+    return _regex("terms", patterns.literal(schema.unspaced(field) + schema.SEPARATOR) + pattern)
+
+
+def _stored(field: str, text: str) -> str:
+    """A part of a keyword as it stands in the index."""
+    return text if field in schema.OWN_KEYWORDS else schema.unspaced(text)
 
 
 def _regex(field: str, pattern: str) -> Query:
@@ -86,7 +91,7 @@ def _term(field: str, text: str, index: Index) -> Query:
         number = schema.as_number(text)
         return Query.empty_query() if number is None else _numbers(field, number, number)
     if field == schema.MAP:  # any value of the map, at any depth
-        return _regex("terms", rf"{schema.MAP}\.[^\x{{0}}]*\x{{0}}{patterns.literal(text)}")
+        return _regex("terms", rf"{schema.MAP}\.[^\x{{0}}]*\x{{0}}{patterns.literal(schema.unspaced(text))}")
     found = [_keyword(field, text)]
     if _dynamic(field) and (number := schema.as_number(text)) is not None:
         found.append(_dynamic_numbers(f"[{number!r} TO {number!r}]", field, index))
@@ -94,7 +99,7 @@ def _term(field: str, text: str, index: Index) -> Query:
 
 
 def _words(text: str) -> Query:
-    words = schema.analyzer().analyze(text)
+    words = schema.analyzer().analyze(" ".join(schema.words(text)))
     if not words:
         return Query.empty_query()
     if len(words) == 1:
@@ -106,7 +111,7 @@ def _wildcard(field: str, signs: Pattern) -> Query:
     if field == schema.TEXT:
         lower = tuple(sign.lower() if isinstance(sign, str) else sign for sign in signs)
         return _regex(field, patterns.wildcard(lower))
-    pattern = patterns.wildcard(signs)
+    pattern = patterns.wildcard(tuple(_stored(field, sign) if isinstance(sign, str) else sign for sign in signs))
     if field in schema.NUMBERS:
         return Query.empty_query()
     if field == schema.MAP:
@@ -119,7 +124,7 @@ def _exists(field: str) -> Query:
         return Query.all_query()
     if field in schema.OWN_KEYWORDS or field in schema.NUMBERS:
         return Query.exists_query(field)
-    return _text("names", field)
+    return _text("names", schema.unspaced(field))
 
 
 def _range(check: Range, index: Index) -> Query:
@@ -157,7 +162,7 @@ def _text_range(check: Range) -> Query:
         raise QueryError(f"a bound of a range of text has at most {_RANGE_TEXT} characters")
     sides = []
     if check.low is not None:
-        sides.append(_matching(check.field, patterns.at_least(check.low, check.with_low)))
+        sides.append(_matching(check.field, patterns.at_least(_stored(check.field, check.low), check.with_low)))
     if check.high is not None:
-        sides.append(_matching(check.field, patterns.at_most(check.high, check.with_high)))
+        sides.append(_matching(check.field, patterns.at_most(_stored(check.field, check.high), check.with_high)))
     return sides[0] if len(sides) == 1 else Query.boolean_query([(Occur.Must, side) for side in sides])

@@ -25,13 +25,16 @@ Metrics: `mcp_ingest_connections`, `mcp_ingest_protocol_errors_total`, `mcp_inge
 from __future__ import annotations
 
 import asyncio
+import base64
 from typing import Annotated, ClassVar
 
 import msgspec
 from msgspec import Meta
 
 from mcp_ingest.component import ByteSize, Duration, Emit, Example, Input, Settings
-from mcp_ingest.errors import IngestError
+from mcp_ingest.errors import IngestError, refusal
+from mcp_ingest.event import hashed_prefix
+from mcp_ingest.inputs.forward.batches import name_parts
 from mcp_ingest.inputs.forward.connection import Connection, Shared
 
 
@@ -97,12 +100,16 @@ class Forward(Input):
             if heartbeats:
                 heartbeats.close()
 
+    def prefix_of(self, name: str, tag: str | None, peer: str | None) -> bytes | None:
+        """See `Input.prefix_of`: the name is a chunk id."""
+        return base64.urlsafe_b64decode(hashed_prefix(*name_parts(name.encode(), tag, peer)))
+
     async def _bind(self, shared: Shared) -> asyncio.Server:
         host, port, loop = self.config.host, self.config.port, asyncio.get_running_loop()
         try:
             return await loop.create_server(lambda: Connection(shared), host, port, start_serving=False)
         except OSError as error:
-            raise IngestError(f"{self.context.name}: cannot listen on tcp {host}:{port}: {error}") from None
+            raise IngestError(f"{self.context.name}: cannot listen on tcp {host}:{port}: {refusal(error)}") from None
 
     async def _answer_heartbeats(self, port: int) -> asyncio.BaseTransport | None:
         """Fluentd's `heartbeat_type udp`, an old way: not having it stops nobody from sending."""

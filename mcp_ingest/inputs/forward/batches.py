@@ -35,6 +35,18 @@ def memory_of(size: int, unpacked: int | None = None) -> int:
     return size + _DECODED * min(unpacked or size, SLICE_BYTES)
 
 
+def name_parts(chunk: bytes, tag: str | None, peer: str | None) -> list[bytes]:
+    """What a forward chunk's events are named after: its id, with tag and sender unless it is random.
+
+    ValueError if tag or sender are missing where they are needed.
+    """
+    if _RANDOM_ID(chunk):
+        return [chunk]
+    if tag is None or peer is None:
+        raise ValueError("as the id of a forward chunk it is not random: tag and sender's address are needed beside it")
+    return [chunk, tag.encode("utf-8", "replace"), peer.encode()]
+
+
 class Batches:
     """Makes the batches of one connection. `fields` are put into each record."""
 
@@ -110,9 +122,7 @@ class Batches:
 
     def _chunk_name(self, chunk: bytes, tag: str) -> bytes:
         """What names the chunk; each part with its length before it, as in `hashed_prefix`."""
-        if _RANDOM_ID(chunk):
-            return len(chunk).to_bytes(4, "big") + chunk
-        parts = chunk, tag.encode("utf-8", "replace"), self._peer.encode()
+        parts = name_parts(chunk, tag, self._peer)
         return b"".join([len(part).to_bytes(4, "big") + part for part in parts])
 
     def _with_fields(self, entries: Entries) -> Entries:

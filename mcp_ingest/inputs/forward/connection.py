@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -241,10 +240,14 @@ class Connection(asyncio.BufferedProtocol):
     async def _carry(self, work: _Work) -> None:
         """Decode, emit, and note how it ended; what a peer sends must not end the daemon."""
         try:
-            async with self._under_way, self._room_for(work):
-                await self._name_sender()
-                for batch, chunks in self._batches_of(work):
-                    await self._shared.emit(batch, Progress(self._stream, chunks=chunks))
+            async with self._under_way:
+                work.reserved = work.reserved or await self._take(memory(work.frames))
+                try:
+                    await self._name_sender()
+                    for batch, chunks in self._batches_of(work):
+                        await self._shared.emit(batch, Progress(self._stream, chunks=chunks))
+                finally:
+                    self._context.budget.give(work.reserved)
             work.state = "done"
         except DecodeError as error:
             self._fail(work)
@@ -363,16 +366,6 @@ class Connection(asyncio.BufferedProtocol):
             self._hold("works")
         else:
             self._release("works")
-
-    @asynccontextmanager
-    async def _room_for(self, work: _Work) -> AsyncIterator[None]:
-        """Hold memory for the work; nothing more is read while the budget has none."""
-        if not work.reserved:
-            work.reserved = await self._take(memory(work.frames))
-        try:
-            yield
-        finally:
-            self._context.budget.give(work.reserved)
 
     async def _take(self, count: int) -> int:
         """Wait for room in the budget, and read nothing while waiting; returns what was taken."""

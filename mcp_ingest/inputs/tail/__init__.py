@@ -154,6 +154,16 @@ class Tail(Input):
             hints.close()
             self._followed.close()
 
+    def place_of(self, prefix: bytes, position: int) -> str | None:
+        """See `Input.place_of`: the file, as long as its position is kept."""
+        uid, generation = prefix[:12], int.from_bytes(prefix[12:], "big")
+        key = f"tail/{self.context.name}/"
+        found = read_positions(self.context.state(key + uid.hex()), key).get(uid)
+        if found is None:
+            return None
+        before = "" if found.generation == generation else ", before it was truncated or replaced"
+        return f"{found.path}, the line at byte {position:,}{before}"
+
     def _open_limit(self) -> int:
         """`max_open_files` as far as the process may, whose limit is raised for it where that is allowed."""
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

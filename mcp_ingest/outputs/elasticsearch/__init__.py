@@ -25,7 +25,7 @@ import msgspec
 import orjson
 from msgspec import Meta
 
-from mcp_ingest.codecs.bulk import FILTER_PATH, bulk_body, bulk_error
+from mcp_ingest.codecs.bulk import ENTRY_BYTES, FILTER_PATH, bulk_body, bulk_error
 from mcp_ingest.codecs.compression import compress_gzip
 from mcp_ingest.codecs.segments import gzip_body
 from mcp_ingest.component import ByteSize, Duration, Example, Output, Settings
@@ -46,6 +46,8 @@ DAILY_INDEX = "mcp-logs-{@timestamp:%Y.%m.%d}"
 _WORTH_COMPRESSING = 1400
 #: Delivery gives up this many seconds after the request itself would have.
 _GRACE_SECONDS = 5.0
+#: The server is to wait for a missing shard or mapping no longer than this part of a request's time.
+_PATIENCE_PART = 3
 
 
 class ElasticsearchConfig(Settings):
@@ -80,9 +82,11 @@ class ElasticsearchConfig(Settings):
     request_seconds: Annotated[Duration, Meta(description="Time after which a request is given up and repeated.")] = (
         msgspec.field(default_factory=lambda: Duration(30))
     )
-    concurrency: Annotated[int, Meta(ge=1, le=64, description="Requests in flight at the most.")] = 4
+    concurrency: Annotated[
+        int, Meta(ge=1, le=64, description="Requests in flight at the most; fewer while Elasticsearch is busy.")
+    ] = 4
     max_request_bytes: Annotated[
-        ByteSize, Meta(description="Events' bytes in one request at the most, before compression.")
+        ByteSize, Meta(description="Bytes of one request's body at the most, before compression.")
     ] = msgspec.field(default_factory=lambda: ByteSize(5_000_000))
     template: Annotated[
         bool, Meta(description="Install the index template if there is none of its name; one that is there stays.")
@@ -158,11 +162,17 @@ class Elasticsearch(Output):
         self._connection: Connection | None = None
         self._addresser = addresser(config.address)
         pipeline = f"&pipeline={quote(config.pipeline, safe='')}" if config.pipeline else ""
-        self._bulk = f"/_bulk?filter_path={FILTER_PATH}{pipeline}"
+        # A missing shard is to be an answer for its own events, not a timeout for all that stand beside them.
+        patience = f"&timeout={max(1, int(config.request_seconds * 1000 / _PATIENCE_PART))}ms"
+        self._bulk = f"/_bulk?filter_path={FILTER_PATH}{patience}{pipeline}"
 
     def address(self, batch: Batch) -> list[str]:
         """The index or data stream of each event."""
         return self._addresser.address(batch)
+
+    def bytes_beside(self, destination: str) -> int:
+        """The action with its index, and line ends."""
+        return ENTRY_BYTES + len('"_index":"",') + len(destination.encode())
 
     async def write(self, request: Request) -> Verdicts:
         """One `_bulk` request; see `verdicts` for what its answer means."""
@@ -206,7 +216,7 @@ class Elasticsearch(Output):
         if self._connection is None:
             from mcp_ingest.outputs.elasticsearch.connection import Connection
 
-            self._connection = Connection(self._access, float(self.config.request_seconds))
+            self._connection = Connection(self._access, float(self.config.request_seconds), self.context.clock)
         return self._connection
 
     # --- the index template ---

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from mcp_ingest.component import FromFile
+
 
 class Answer(NamedTuple):
     """What the server said."""
@@ -43,10 +45,18 @@ class Access:
         user, _ = self._user()
         return "a request without credentials" if user is None else f"user {user}"
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file that a certificate or a secret is read from."""
+        secrets = (self.username, self.password, self.api_key, *self.hosts)
+        certificates = (self.ca_file, self.client_certificate, self.client_key)
+        named = [path for secret in secrets if isinstance(secret, FromFile) for path in secret.files]
+        return tuple(dict.fromkeys([*named, *(path for path in certificates if path is not None)]))
+
     def headers(self) -> dict[str, str]:
-        """What every request carries."""
+        """What every request carries, by the secrets as their files have them now."""
         if self.api_key is not None:
-            return {"authorization": f"ApiKey {self.api_key}"}
+            return {"authorization": f"ApiKey {_now(self.api_key)}"}
         user, password = self._user()
         if user is None:
             return {}
@@ -54,9 +64,13 @@ class Access:
 
     def _user(self) -> tuple[str | None, str | None]:
         if self.username is not None:
-            return self.username, self.password
-        url = urlsplit(self.hosts[0])
+            return _now(self.username), None if self.password is None else _now(self.password)
+        url = urlsplit(_now(self.hosts[0]))
         return (unquote(url.username), unquote(url.password or "")) if url.username else (None, None)
+
+
+def _now(secret: str) -> str:
+    return secret.now() if isinstance(secret, FromFile) else secret
 
 
 def _without_credentials(host: str) -> str:

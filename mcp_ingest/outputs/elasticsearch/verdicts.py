@@ -38,6 +38,10 @@ _SETUP = (
     ("illegal_argument_exception", "no write index is defined"),
     ("illegal_argument_exception", "only write ops with an op_type of create"),
 )
+#: 503s of an item that tell of its index alone: no copy of the shard is there to write to.
+_NO_SHARD = frozenset({"unavailable_shards_exception", "no_shard_available_action_exception"})
+#: 429s for want of memory, not of threads: less at once may be taken. OpenSearch has no type of its own for the second.
+_NO_MEMORY = ("circuit_breaking_exception", "coordinating_and_primary_bytes", "coordinating_operation_bytes")
 #: The error types that are a label of the ledger by their own name; all others are `refused`.
 _KINDS = frozenset({
     "document_parsing_exception", "illegal_argument_exception", "invalid_index_name_exception",
@@ -58,9 +62,10 @@ def verdicts(
 
     `retry_after` is the header of that name, `peer` and `login` are the words for the server and for who asks.
     """
+    after = _seconds(retry_after)
     if status == 200:
-        return _items(body, count, peer)
-    return _whole(status, bulk_error(body), _seconds(retry_after), peer, login)
+        return _items(body, count, after, peer)
+    return _whole(status, bulk_error(body), after, peer, login)
 
 
 # --- the whole answer --------------------------------------------------------------------------------------
@@ -73,11 +78,11 @@ def _whole(status: int, error: BulkError, after: float | None, peer: str, login:
     if status in (401, 403):
         return ParkAll(f"{peer} refuses {login}: {said}")
     if status == 429 and error.type != "cluster_block_exception":
-        return Unknown(f"{peer} is overloaded: {said}", after, overloaded=True)
+        return Unknown(f"{peer} is overloaded: {said}", after, overloaded=True, smaller=_wants_memory(error))
     if status == 400 and error.type and error.type != "media_type_header_exception":
         return Malformed(f"{peer} refuses the request: {said}")
     if status == 408 or status >= 500 or 200 < status < 300:
-        return Unknown(f"{peer} answered {said}", after)
+        return Unknown(f"{peer} answered {said}", after, overloaded=status == 503)
     return ParkAll(f"{peer} takes no bulk requests: {said}")
 
 
@@ -89,7 +94,7 @@ def _seconds(header: str | None) -> float | None:
 # --- item by item ------------------------------------------------------------------------------------------
 
 
-def _items(body: bytes, count: int, peer: str) -> Verdicts:
+def _items(body: bytes, count: int, after: float | None, peer: str) -> Verdicts:
     if all_created(body, count):
         return AllDelivered()
     try:
@@ -98,11 +103,11 @@ def _items(body: bytes, count: int, peer: str) -> Verdicts:
         return Unknown(f"{peer} gave an answer that cannot be read: {error}")
     if len(items) != count:
         return Unknown(f"{peer} answered for {len(items)} of {count} events")
-    each = [_item(item) for item in items]
+    each = [_item(item, after) for item in items]
     return AllDelivered() if all(verdict is DELIVERED for verdict in each) else Each(each)
 
 
-def _item(item: dict[str, Any]) -> Verdict:
+def _item(item: dict[str, Any], after: float | None) -> Verdict:
     status = item.get("status")
     if status in (200, 201):
         return REDIRECTED if item.get("failure_store") == "used" else DELIVERED
@@ -110,13 +115,21 @@ def _item(item: dict[str, Any]) -> Verdict:
         return DUPLICATE
     error = BulkError.of(item.get("error"))
     why = f"{status} {error.text}".rstrip()
+    if status == 503 and error.type in _NO_SHARD:
+        return Park(why)
     if not isinstance(status, int) or status == 408 or status >= 500:
-        return Retry(why)
+        return Retry(why, after, overloaded=status == 503)
+    if status == 429 and error.type != "cluster_block_exception":
+        return Retry(why, after, overloaded=True, smaller=_wants_memory(error))
     if status == 429:
-        return Park(why) if error.type == "cluster_block_exception" else Retry(why)
+        return Park(why)
     if status in (401, 403, 404) or _tells_of_setup(error):
         return Park(why)
     return Refused(why, field_of(error), error.type if error.type in _KINDS else "refused")
+
+
+def _wants_memory(error: BulkError) -> bool:
+    return any(word in error.text for word in _NO_MEMORY)
 
 
 def _tells_of_setup(error: BulkError) -> bool:

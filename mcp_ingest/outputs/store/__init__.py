@@ -68,7 +68,7 @@ class Store(Output):
         )
         commit_seconds: Annotated[
             Duration, Meta(description="The least time between two commits, and so the longest until a search sees it.")
-        ] = msgspec.field(default_factory=lambda: Duration.parse("700ms"))
+        ] = msgspec.field(default_factory=lambda: Duration.parse("800ms"))
 
         def check(self) -> list[str]:
             """The bounds that tantivy and sense set."""
@@ -85,6 +85,7 @@ class Store(Output):
     ]
 
     whole_chunks = True
+    latency_tells_load = False  # a request waits for the commit that it shares, up to `commit_seconds`
     concurrency = 4
     max_request_bytes = 2 * 2**20
     max_request_events = 10_000

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from tantivy import Document, Filter, Index, Schema, SchemaBuilder, TextAnalyzer, TextAnalyzerBuilder, Tokenizer
@@ -35,10 +35,13 @@ MAX_DEPTH = 20
 MAX_LEAVES = 1000
 
 SEPARATOR = "\x00"
+#: Words and terms are handed over as one text, split at white space: tantivy's own tokenizer by regular expression
+#: builds its automaton anew for every text (a million events took 40 % longer to index).
 WORDS = "words"
-#: Many terms as one text, which is much quicker to hand over than each alone.
 ITEMS = "items"
 BETWEEN = "\x01"
+#: White space in a term stands there as a neighbour of it, so that the order stays.
+_SPACES = ((" ", "\x1f"), ("\n", "\x0b"), ("\t", "\x08"), ("\r", "\x0f"), ("\f", "\x0e"))
 
 #: Words as Lucene's standard tokenizer finds them (Unicode TR 29): single Han and Hiragana signs, runs of
 #: Katakana, letters and digits joined by `_`, by `.`, `:` and `'` between letters, by `.`, `,`, `;` between digits.
@@ -46,18 +49,41 @@ _WORD = (
     r"[\p{Han}\p{Hiragana}]|[\p{Katakana}ー]+"
     r"|[\p{L}\p{N}\p{M}_]+(?:[.'’:·]\p{L}[\p{L}\p{N}\p{M}_]*|[.,;'’]\p{N}[\p{L}\p{N}\p{M}_]*)*"
 )
+#: The same where no mark, no other script and no rare number is in the text: 4 µs of CPU a message, with RE2 100.
+_COMMON = re.compile(r"[\0-\u02ff\u2010-\u2027\u2190-\u23ff\u2500-\u2765]*").fullmatch
+_COMMON_WORDS = re.compile(r"\w+(?:[.'’:·][^\W\d_²³¹¼½¾]\w*|[.,;'’][\d²³¹¼½¾]\w*)*").findall
+
+
+@functools.cache
+def _all_words() -> Callable[[str], list[str]]:
+    import re2
+
+    return re2.compile(_WORD).findall  # type: ignore[no-any-return]
+
+
+def words(text: str) -> list[str]:
+    """The words of a message, as they are written; none is too long."""
+    common = text.isascii() or _COMMON(text)
+    return _COMMON_WORDS(text) if common else _all_words()(text)
+
+
+def unspaced(text: str) -> str:
+    """A text as it stands in `terms` and `names`."""
+    for space, other in _SPACES:
+        text = text.replace(space, other)
+    return text
 
 
 @functools.cache
 def analyzer() -> TextAnalyzer:
-    """How `message` becomes words; no word is too long for it."""
-    return TextAnalyzerBuilder(Tokenizer.regex(_WORD)).filter(Filter.lowercase()).build()
+    """What becomes of words that stand apart."""
+    return TextAnalyzerBuilder(Tokenizer.whitespace()).filter(Filter.lowercase()).build()
 
 
 def register(index: Index) -> None:
     """Make the tokenizers known to an index that is to be written."""
     index.register_tokenizer(WORDS, analyzer())
-    index.register_tokenizer(ITEMS, TextAnalyzerBuilder(Tokenizer.regex(f"[^{BETWEEN}]+")).build())
+    index.register_tokenizer(ITEMS, TextAnalyzerBuilder(Tokenizer.whitespace()).build())
 
 
 @functools.cache
@@ -103,9 +129,9 @@ def document(record: dict[str, Any], chunk: str, event_id: str, time: int, line:
         else:
             named.add(path, value)
     if named.names:
-        made.add_text("names", BETWEEN.join(named.names))
+        made.add_text("names", _joined(named.names))
     if named.terms:
-        made.add_text("terms", named.joined())
+        made.add_text("terms", _joined(named.terms))
     if named.numbers:
         made.add_json("numbers", named.numbers)
     return made
@@ -120,7 +146,7 @@ def _add_typed(made: Document, named: _Named, path: str, value: Any) -> None:
         if len(text := keyword(value)) <= MAX_KEYWORD:
             made.add_text(path, text)
     elif path == TEXT:
-        made.add_text(TEXT, keyword(value))
+        made.add_text(TEXT, "\n".join(words(keyword(value))))
         named.names.append(TEXT)
     elif path in NUMBERS and (number := as_number(value)) is not None:
         made.add_float(path, float(int(number)) if path in INTEGERS else number)
@@ -147,17 +173,18 @@ class _Named(NamedTuple):
             if in_map:
                 self.names.append(MAP)
 
-    def joined(self) -> str:
-        """All terms as one text."""
-        text = BETWEEN.join(self.terms)
-        if text.count(BETWEEN) >= len(self.terms):  # one has it inside
-            return BETWEEN.join(made.replace(BETWEEN, " ") for made in self.terms)
-        return text
+
+def _joined(texts: list[str]) -> str:
+    """All of them as one text, which is much quicker to hand over than each alone."""
+    text = BETWEEN.join(texts)
+    if text.count(BETWEEN) >= len(texts):  # one has it inside
+        text = BETWEEN.join([each.replace(BETWEEN, " ") for each in texts])
+    return unspaced(text).replace(BETWEEN, "\n")
 
 
 def term(path: str, value: str) -> str:
     """A keyword without a field of its own, as it stands in `terms`."""
-    return f"{path}{SEPARATOR}{value}".replace(BETWEEN, " ")
+    return unspaced(f"{path}{SEPARATOR}{value}".replace(BETWEEN, " "))
 
 
 def leaves(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -18,6 +18,7 @@ RECORDS: list[dict[str, Any]] = [
     {"message": ["first part", "second"], "n": 5.5, "owner": ["bob", {"id": 2}], "status_code": "200"},
     {"message": {"an": "object"}, "n": True, "": "empty key", "service_name": 17, "status_code": 200.9},
     {"n": 2**70, "a\x00b": "nul", "metadata": "no map", "log_level": None, "tag": "x" * 2000},
+    {"odd name": "a b", "title": "two  words\tand\nlines", "metadata": {"the key": "x y"}, "service_name": "my app"},
 ]
 
 
@@ -56,11 +57,26 @@ def index() -> Index:
         ("message.an:object", {3}),
         ("service_name:17", {3}),
         ("status_code:200", {2, 3}),
-        ("metadata:*", {4}),
+        ("metadata:*", {4, 5}),
         ("tag:*", set()),
         ("log_level:*", set()),
+        ('odd\\ name:"a b"', {5}),
+        ("odd\\ name:*", {5}),
+        ('title:"two  words\tand\nlines"', {5}),
+        ('title:"two words and lines"', set()),
+        ("title:two\\ \\ *lines", {5}),
+        ("title:two??words*", {5}),
+        ("title:words", set()),
+        ('title:["two !" TO "two!"]', set()),
+        ('title:["two " TO "two!"]', {5}),
+        ('title:>"two"', {5}),
+        ('title:<"two\tx"', set()),
+        ('metadata.the\\ key:"x y"', {5}),
+        ('metadata:"x y"', {5}),
+        ('service_name:"my app"', {5}),
+        ("service_name:my\\ *", {5}),
         ("n:[999999999999999999999999 TO *]", {3}),
-        ("NOT n:5", {2, 3, 4}),
+        ("NOT n:5", {2, 3, 4, 5}),
     ],
 )
 def test_hostile_records(index: Index, text: str, expected: set[int]) -> None:

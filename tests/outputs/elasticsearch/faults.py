@@ -25,8 +25,19 @@ def http(status: int, body: bytes = b"", *headers: str, length: int | None = Non
 
 
 @asynccontextmanager
-async def peer(answer: Callable[[str], bytes | None], tls: ssl.SSLContext | None = None) -> AsyncIterator[Peer]:
-    """Answer each request with `answer(its head)` and close; None never answers."""
+async def peer(
+    answer: Callable[[str], bytes | None],
+    tls: ssl.SSLContext | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    gate: asyncio.Event | None = None,
+    shown: list[object] | None = None,
+) -> AsyncIterator[Peer]:
+    """Answer each request with `answer(its head)`, behind the gate if there is one, and close; None never answers.
+
+    `shown` gets the names in the client's certificate, a request each.
+    """
     found = Peer()
     held = asyncio.Event()
 
@@ -35,6 +46,10 @@ async def peer(answer: Callable[[str], bytes | None], tls: ssl.SSLContext | None
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             sizes = [line.split(":")[1] for line in head.lower().split("\r\n") if line.startswith("content-length:")]
             found.asked.append((head, await reader.readexactly(int(sizes[0]) if sizes else 0)))
+            if shown is not None:
+                shown.append((writer.get_extra_info("peercert") or {}).get("subjectAltName"))
+            if gate is not None:
+                await gate.wait()
             said = answer(head)
             if said is None:
                 await held.wait()
@@ -46,8 +61,8 @@ async def peer(answer: Callable[[str], bytes | None], tls: ssl.SSLContext | None
         finally:
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
-    found.url = f"http{'s' if tls else ''}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server = await asyncio.start_server(serve, host, port, ssl=tls)
+    found.url = f"http{'s' if tls else ''}://{host}:{server.sockets[0].getsockname()[1]}"
     try:
         yield found
     finally:

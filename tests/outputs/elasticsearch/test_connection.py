@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
+import socket
 import ssl
 from pathlib import Path
 
 import pytest
 import trustme
 
+from mcp_ingest.config.substitute import Variables
+from mcp_ingest.outputs.elasticsearch import ElasticsearchConfig
 from mcp_ingest.outputs.elasticsearch.access import Access, Answer
-from mcp_ingest.outputs.elasticsearch.connection import Connection
+from mcp_ingest.outputs.elasticsearch.connection import LOOK_SECONDS, RESOLVE_SECONDS, Connection
 from mcp_ingest.verdict import ParkAll, Unknown
 from tests.integration.servers import free_port
 from tests.outputs.elasticsearch.faults import http, peer
@@ -105,13 +109,72 @@ async def test_a_refused_connection_is_unknown_and_silent(caplog: pytest.LogCapt
     assert not [record for record in caplog.records if record.name.startswith("elastic_transport")]
 
 
-async def test_one_of_two_hosts_is_enough() -> None:
-    """A node that is away is passed over: after its failure requests go to the other."""
+async def test_one_of_three_hosts_is_enough() -> None:
+    """A node that is away is passed over: every request is answered by the one that is there."""
     async with peer(lambda head: http(200, b"{}")) as server:
-        connection = Connection(Access((f"http://127.0.0.1:{free_port()}", server.url)), 5.0)
-        answers = [await connection.request("GET", "/") for _ in range(4)]
+        away = [f"http://127.0.0.1:{free_port()}" for _ in range(2)]
+        connection = Connection(Access((away[0], server.url, away[1])), 5.0)
+        answers = [await connection.request("GET", "/") for _ in range(8)]
         await connection.close()
-    assert sum(isinstance(answer, Answer) for answer in answers) >= 3
+    assert answers == [Answer(200, b"{}")] * 8
+
+
+async def test_a_host_that_is_back_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that could not be reached is tried again after a moment, without a restart."""
+    monkeypatch.setattr("mcp_ingest.outputs.elasticsearch.transport.DEAD_SECONDS", 0.1)
+    port = free_port()
+    async with peer(lambda head: http(200, b"first")) as first:
+        connection = Connection(Access((f"http://127.0.0.1:{port}", first.url)), 5.0)
+        assert {(await connection.request("GET", "/"))[1] for _ in range(4)} == {b"first"}  # type: ignore[index]
+        async with peer(lambda head: http(200, b"second"), port=port):
+            await asyncio.sleep(0.2)
+            found = {(await connection.request("GET", "/"))[1] for _ in range(6)}  # type: ignore[index]
+        await connection.close()
+    assert found == {b"first", b"second"}
+
+
+async def test_a_host_that_took_the_request_is_not_passed_over() -> None:
+    """What may have been stored goes to no second host behind delivery's back."""
+    async with peer(lambda head: b"") as cutting, peer(lambda head: http(200)) as other:
+        connection = Connection(Access((cutting.url, other.url)), 5.0)
+        found = [await connection.request("POST", "/") for _ in range(2)]
+        await connection.close()
+    assert len(cutting.asked) == 1
+    assert sorted(type(each).__name__ for each in found) == ["Answer", "Unknown"]
+
+
+class _Time:
+    """A clock that stands until it is told to go on."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time_ns(self) -> int:
+        return 0
+
+
+async def test_a_name_whose_address_changes_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Later requests go to the new address, though the old one still answers on its open connections."""
+    loop, address = asyncio.get_running_loop(), "127.0.0.2"
+
+    async def getaddrinfo(host: str, port: int, **_: int) -> list[tuple[object, ...]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo, raising=False)
+    clock, port = _Time(), free_port()
+    alive = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n"
+    async with (
+        peer(lambda head: alive + b"old", host="127.0.0.2", port=port),
+        peer(lambda head: alive + b"new", host="127.0.0.3", port=port),
+    ):
+        connection = Connection(Access((f"http://es.test:{port}",)), 5.0, clock)
+        assert await connection.request("GET", "/") == Answer(200, b"old")
+        address = "127.0.0.3"
+        clock.now = RESOLVE_SECONDS
+        assert await connection.request("GET", "/") == Answer(200, b"new")
+        await connection.close()
 
 
 # --- TLS ---
@@ -141,6 +204,73 @@ async def test_an_untrusted_certificate_parks_and_heals(tmp_path: Path) -> None:
         assert await connection.request("GET", "/") == Answer(200, b"{}")
         await connection.close()
         assert await ask(Access((server.url,), verify=False)) == Answer(200, b"{}")
+
+
+async def test_a_certificate_that_is_changed_is_used_at_once(tmp_path: Path) -> None:
+    """A rotated client certificate is shown by later requests, without a failure in between and without a restart."""
+    authority, ours = trustme.CA(), tmp_path / "ours.pem"
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = _server_context(authority)
+    context.verify_mode = ssl.CERT_REQUIRED
+    authority.configure_trust(context)
+    shown: list[object] = []
+    clock = _Time()
+    async with peer(lambda head: http(200, b"{}"), context, shown=shown) as server:
+        access = Access((server.url,), ca_file=str(tmp_path / "ca.pem"), client_certificate=str(ours))
+        authority.issue_cert("first").private_key_and_cert_chain_pem.write_to_path(str(ours))
+        connection = Connection(access, 5.0, clock)
+        await connection.request("GET", "/")
+        authority.issue_cert("second").private_key_and_cert_chain_pem.write_to_path(str(ours))
+        clock.now += LOOK_SECONDS
+        await connection.request("GET", "/")
+        ours.write_text("half a certifi")
+        clock.now += LOOK_SECONDS
+        assert await connection.request("GET", "/") == Answer(200, b"{}")
+        await connection.close()
+    assert [str(names) for names in shown] == [f"(('DNS', '{name}'),)" for name in ("first", "second", "second")]
+
+
+async def test_a_secret_that_is_changed_is_used(tmp_path: Path) -> None:
+    """By a look at its file, or at once when the server answers 401; it is never shown."""
+    file, clock, good = tmp_path / "secret", _Time(), "hunter-1"
+    file.write_text("hunter-1\n")
+    password, problems = Variables({}).put_into(f"${{file:{file}}}")
+    assert problems == []
+
+    def answer(head: str) -> bytes:
+        expected = base64.b64encode(f"bob:{good}".encode()).decode()
+        return http(200 if f"Basic {expected}\r\n" in head else 401, b"{}")
+
+    async with peer(answer) as server:
+        access = Access((server.url,), username="bob", password=password)
+        connection = Connection(access, 5.0, clock)
+        assert await connection.request("GET", "/") == Answer(200, b"{}")
+        file.write_text("hunter-2\n")
+        good = "hunter-2"
+        assert await connection.request("GET", "/") == Answer(401, b"{}")  # and reads the file
+        assert await connection.request("GET", "/") == Answer(200, b"{}")
+        file.write_text("hunter-3\n")
+        good = "hunter-3"
+        clock.now += LOOK_SECONDS
+        assert await connection.request("GET", "/") == Answer(200, b"{}")
+        file.unlink()
+        clock.now += LOOK_SECONDS
+        assert await connection.request("GET", "/") == Answer(200, b"{}")
+        await connection.close()
+    assert "hunter" not in repr(access)
+    assert "hunter" not in repr(ElasticsearchConfig(username="bob", password=password))
+
+
+async def test_an_api_key_and_a_url_are_read_again_too(tmp_path: Path) -> None:
+    """Wherever a secret may stand."""
+    file = tmp_path / "secret"
+    file.write_text("one")
+    (key, _), (url, _) = (Variables({}).put_into(text % file) for text in ("${file:%s}", "http://bob:${file:%s}@es"))
+    by_key, by_url = Access(("http://es",), api_key=key), Access((url,))
+    assert by_key.files == by_url.files == (str(file),)
+    file.write_text("two")
+    assert by_key.headers() == {"authorization": "ApiKey two"}
+    assert by_url.headers() == {"authorization": "Basic " + base64.b64encode(b"bob:two").decode()}
 
 
 async def test_a_certificate_for_another_name_parks(tmp_path: Path) -> None:

@@ -47,12 +47,19 @@ ITEMS: list[tuple[str, dict[str, Any], Verdict]] = [
     ("failure store", item(201, failure_store="used"), REDIRECTED),
     ("failure store not used", item(201, failure_store="not_applicable_or_unknown"), DELIVERED),
     ("there already", item(409, "version_conflict_engine_exception"), DUPLICATE),
-    ("queue full", item(429, "es_rejected_execution_exception"), Retry("")),
-    ("OpenSearch's queue full", item(429, "rejected_execution_exception"), Retry("")),
-    ("memory", item(429, "circuit_breaking_exception"), Retry("")),
+    ("queue full", item(429, "es_rejected_execution_exception"), Retry("", overloaded=True)),
+    ("OpenSearch's queue full", item(429, "rejected_execution_exception"), Retry("", overloaded=True)),
+    ("memory", item(429, "circuit_breaking_exception"), Retry("", overloaded=True, smaller=True)),
+    (
+        "indexing pressure",
+        item(429, "es_rejected_execution_exception", "rejected execution of coordinating operation "
+             "[coordinating_and_primary_bytes=0, replica_bytes=0, all_bytes=0, coordinating_operation_bytes=9000]"),
+        Retry("", overloaded=True, smaller=True),
+    ),
     ("disk full", item(429, "cluster_block_exception"), Park("")),
-    ("primary missing", item(503, "unavailable_shards_exception"), Retry("")),
-    ("no shard", item(503, "no_shard_available_action_exception"), Retry("")),
+    ("primary missing", item(503, "unavailable_shards_exception"), Park("")),
+    ("no shard", item(503, "no_shard_available_action_exception"), Park("")),
+    ("no master in time", item(503, "process_cluster_event_timeout_exception"), Retry("", overloaded=True)),
     ("internal", item(500, "node_not_connected_exception"), Retry("")),
     ("bad gateway", item(502), Retry("")),
     ("gateway timeout", item(504), Retry("")),
@@ -109,6 +116,7 @@ def test_an_item_means(given: dict[str, Any], expected: Verdict) -> None:
     first, neighbour = found.verdicts
     assert neighbour is DELIVERED
     if isinstance(first, Retry | Park):
+        assert first._replace(why="") == expected
         assert type(first) is type(expected)
     elif isinstance(first, Refused):
         assert isinstance(expected, Refused)
@@ -123,6 +131,7 @@ def whole(kind: str = "some_exception", reason: str = "because") -> bytes:
 
 WHOLE: list[tuple[str, int, bytes, type]] = [
     ("queue full", 429, whole("es_rejected_execution_exception"), Unknown),
+    ("OpenSearch's queue full", 429, whole("rejected_execution_exception"), Unknown),
     ("memory", 429, whole("circuit_breaking_exception"), Unknown),
     ("a proxy's limit", 429, b"slow down", Unknown),
     ("disk full", 429, whole("cluster_block_exception"), ParkAll),
@@ -172,8 +181,31 @@ def test_the_failure_store_is_seen_in_an_answer_without_errors() -> None:
     assert verdicts(200, body, 2) == Each([DELIVERED, REDIRECTED])
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "overloaded", "smaller"),
+    [
+        (429, whole("es_rejected_execution_exception"), True, False),
+        (429, whole("circuit_breaking_exception"), True, True),
+        (429, whole("es_rejected_execution_exception", "x [coordinating_operation_bytes=90000] x"), True, True),
+        (429, b"slow down", True, False),
+        (503, b"", True, False),
+        (500, whole(), False, False),
+        (502, b"<html>", False, False),
+        (504, b"", False, False),
+    ],
+)
+def test_a_busy_server_is_told_from_a_broken_one(status: int, body: bytes, overloaded: bool, smaller: bool) -> None:
+    """429 and 503 ask for fewer at once, want of memory for less in each."""
+    found = verdicts(status, body, 2)
+    assert isinstance(found, Unknown)
+    assert (found.overloaded, found.smaller) == (overloaded, smaller)
+
+
 def test_retry_after_is_honoured_in_seconds() -> None:
-    """The header's seconds go along; its form of a date is ignored."""
+    """The header's seconds go along, to single events, too; its form of a date is ignored."""
+    found = verdicts(200, answer(item(429, "es_rejected_execution_exception"), item(201)), 2, retry_after="9")
+    assert isinstance(found, Each)
+    assert found.verdicts[0] == Retry("429 es_rejected_execution_exception: because", 9.0, overloaded=True)
     for status in (429, 503):
         found = verdicts(status, b"", 1, retry_after="17")
         assert isinstance(found, Unknown)

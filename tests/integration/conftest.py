@@ -1,0 +1,37 @@
+"""What every test with a real server may ask for."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from mcp_ingest.context import Context
+from mcp_ingest.outputs.elasticsearch import Elasticsearch as ElasticsearchOutput
+from mcp_ingest.outputs.elasticsearch import ElasticsearchConfig
+from tests.integration.servers import Elasticsearch
+from tests.integration.writing import Make
+
+
+@pytest.fixture
+async def output() -> AsyncIterator[Make]:
+    """Make outputs and close them behind the test."""
+    made: list[ElasticsearchOutput] = []
+
+    def make(server: Elasticsearch, **settings: Any) -> ElasticsearchOutput:
+        config = ElasticsearchConfig(hosts=[server.url], **settings)
+        assert config.check() == []
+        made.append(ElasticsearchOutput(config, Context()))
+        return made[-1]
+
+    yield make
+    for each in made:
+        await each.close()
+
+
+@pytest.fixture
+def name() -> str:
+    """A name that no other test uses."""
+    return f"it-{uuid.uuid4().hex[:12]}"
