@@ -219,9 +219,8 @@ class Worker:
             self._is_free()
         if self._full:
             self._look_for_room()
-        elif not self._has_reserve(self._ballast.size // 2) and not self._ballast.take():
-            if self._care.look() is not None:  # else the folder is gone, which is seen to when it is quiet
-                self._is_full()
+        elif not self._has_reserve(self._ballast.size // 2) and not self._ballast.take() and self._is_there():
+            self._is_full()
 
     def _failed(self, group: Sequence[tuple[Job, Work]], error: Exception) -> None:
         """A full disk fails all intakes, and what frees space is tried again; else each is tried alone."""
@@ -294,6 +293,10 @@ class Worker:
         self._stuck = ""
         self._logger.warning("the disk of the spool takes something again")
         self._post(self._audience.stuck, "")
+
+    def _is_there(self) -> bool:
+        """Whether the files are; else that is seen to when it is quiet, or with the next commit."""
+        return self._care.look() is not None
 
     def _rescue(self) -> SpoolError | None:
         """The files that are open have lost their names: give them new ones; what to say where that cannot be done."""

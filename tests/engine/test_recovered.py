@@ -104,8 +104,7 @@ async def test_a_database_damaged_while_it_runs_is_salvaged_and_delivered(tmp_pa
             made = intake(*[f"{number}-{n}" for n in range(20)], line=noise(500))
             made.positions[f"file{number % 3}"] = b"%d" % number
             await spool.commit(made)
-    middle = (tmp_path / DATABASE).stat().st_size // 2
-    overwrite(tmp_path / DATABASE, middle // PAGE * PAGE)
+    overwrite(tmp_path / DATABASE, (tmp_path / DATABASE).stat().st_size - 3 * PAGE)  # a leaf of the chunks
     output = Scripted()
     async with spool_in(tmp_path) as spool:
         first = spool.uuid
