@@ -15,9 +15,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any, ClassVar, Literal, Protocol, cast
+from typing import Annotated, Any, ClassVar, Literal, Protocol, cast
 
 import msgspec
+from msgspec import Meta
 
 from mcp_ingest.context import Context
 from mcp_ingest.errors import IngestError
@@ -26,6 +27,7 @@ from mcp_ingest.verdict import Request, Verdicts
 
 Kind = Literal["input", "stage", "output"]
 OnError = Literal["dead_letter", "keep", "drop"]
+LEAST_BACKLOG = 64 * 1024  # a chunk or two
 
 
 # --- settings ----------------------------------------------------------------------------------------------
@@ -111,6 +113,38 @@ class StageSettings(Settings):
     on_error: OnError = "dead_letter"
 
 
+class OutputSettings(Settings):
+    """The base of every output's `Config`: what it may hold up, and how large and long its requests may be."""
+
+    best_effort: Annotated[
+        bool, Meta(description="Let its oldest events go, counted, rather than make an input wait for it.")
+    ] = False
+    max_backlog: Annotated[
+        ByteSize | None,
+        Meta(
+            description="Bytes in the spool that it may owe. Above that a `best_effort` one lets go of its oldest, "
+            "for any other `when_full` applies. Without it only the spool's `max_bytes` counts."
+        ),
+    ] = None
+    max_request_bytes: Annotated[
+        ByteSize | None, Meta(description="Events' bytes in one request at the most; what suits the output.")
+    ] = None
+    request_seconds: Annotated[
+        Duration | None, Meta(description="Time after which a request is given up and repeated; what suits the output.")
+    ] = None
+
+    def check(self) -> list[str]:
+        """Bounds with which nothing could be delivered; who overrides this asks this, too."""
+        problems = []
+        if self.max_backlog is not None and self.max_backlog < LEAST_BACKLOG:
+            problems.append(f"max_backlog: must be at least {LEAST_BACKLOG // 1024}KiB")
+        if self.max_request_bytes is not None and self.max_request_bytes < 1:
+            problems.append("max_request_bytes: must be more than 0")
+        if self.request_seconds is not None and self.request_seconds <= 0:
+            problems.append("request_seconds: must be more than 0")
+        return problems
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """A test that the docs print: `config` as in YAML, what goes in and what must come out.
@@ -146,7 +180,8 @@ class Emit(Protocol):
     """Hand a batch to the engine.
 
     Returns when all that the batch brought, over all its pipelines, and its progress are one durable commit;
-    then the input acknowledges. Waiting long is backpressure. Raises `SpoolError` when the commit failed, and
+    then the input acknowledges. Waiting long is backpressure. Raises `SpoolError` when the commit failed, its
+    `SpoolFullError` when `when_full: reject` refuses the batch (HTTP 429: come again later), and
     `StreamBrokenError` for every later emit of that stream. A cancelled emit may still commit.
     """
 
@@ -156,6 +191,10 @@ class Emit(Protocol):
 
 class Input(Component):
     """Owns a socket or a file; calls a codec, builds batches, awaits `emit`, then acknowledges."""
+
+    #: It reads at its own pace (files, a broker) and nobody waits for its answer: with `when_full: reject` its emits
+    #: wait for room, those of others raise `SpoolFullError`.
+    pulls: ClassVar[bool] = False
 
     @abstractmethod
     async def run(self, emit: Emit) -> None:
@@ -242,6 +281,7 @@ def on_error(stage: Stage, batch: Batch, errors: dict[int, BaseException]) -> Ba
 class Output(Component):
     """Sends and answers with verdicts; it never waits, retries or logs: that is delivery's."""
 
+    Config: ClassVar[type[Settings]] = OutputSettings
     #: A request has all of a chunk's events for one destination, under the chunk's name, or none: for outputs that
     #: replace and so never double. The same chunk may come again for another destination.
     whole_chunks: ClassVar[bool] = False
@@ -257,6 +297,13 @@ class Output(Component):
     max_request_events: int = 10_000
     #: Seconds after which a request counts as `Unknown` and is cancelled.
     deadline: float = 60.0
+
+    def __init__(self, config: Any, context: Context) -> None:
+        super().__init__(config, context)
+        if getattr(config, "max_request_bytes", None) is not None:
+            self.max_request_bytes = config.max_request_bytes
+        if getattr(config, "request_seconds", None) is not None:
+            self.deadline = config.request_seconds
 
     async def start(self) -> None:
         """Make ready (connect, install a template); `OutputError` says why not, and is tried again."""
@@ -328,5 +375,5 @@ def _component(kind: Kind, found: Any) -> type[Component]:
 
 __all__ = [
     "ByteSize", "Component", "Duration", "Emit", "Example", "FromFile", "Input", "Kind", "OnError", "Output",
-    "Settings", "Stage", "StageSettings", "find", "for_each_event", "names", "on_error",
+    "OutputSettings", "Settings", "Stage", "StageSettings", "find", "for_each_event", "names", "on_error",
 ]  # fmt: skip

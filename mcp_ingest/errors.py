@@ -57,8 +57,12 @@ class SpoolDiskError(SpoolError):
     """The disk refuses for now (read-only, full, an I/O error): trying again later makes sense."""
 
 
-class SpoolRenewedError(IngestError):
+class SpoolRenewedError(SpoolError):
     """The spool has a new database in place of a damaged one: begin anew from what is committed there."""
+
+
+class LetterGoneError(SpoolError):
+    """A dead letter that was to be replayed is no longer there: replayed by another, dropped, or expired meanwhile."""
 
 
 class OutputError(IngestError):

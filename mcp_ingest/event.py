@@ -25,6 +25,8 @@ from mcp_ingest.errors import IngestError
 
 Record = dict[str, Any]
 
+OURS = "mcp-ingest"  # where an input's name stands of events that mcp-ingest makes itself: `generated`, not received
+
 
 class Term(StrEnum):
     """The terms of the ledger's three sums (way in, each output, dead letters)."""
@@ -69,6 +71,13 @@ def _made(positions: Sequence[int]) -> list[str]:
     """All at once: 6 bytes are 8 characters, wherever they stand."""
     text = base64.urlsafe_b64encode(b"".join([position.to_bytes(6, "big") for position in positions])).decode()
     return [text[start : start + 8] for start in range(0, len(text), 8)]
+
+
+def id_parts(event_id: str) -> tuple[str, int]:
+    """Prefix and position of an `_id`; ValueError if it is none."""
+    if len(event_id) != 28:
+        raise ValueError(f"an id has 28 characters, not {len(event_id)}")
+    return event_id[:20], int.from_bytes(base64.urlsafe_b64decode(event_id[20:].encode("ascii")), "big")
 
 
 def id_prefix(raw: bytes) -> str:

@@ -50,7 +50,22 @@ OUTPUT_EVENTS = Metric(
     ("output", "term", "reason"),
     collected=True,
 )
-DEAD_LETTERS = Metric("mcp_ingest_dead_letters", "gauge", "Dead letters that are kept.", (), collected=True)
+DEAD_LETTER_EVENTS = Metric(
+    "mcp_ingest_dead_letter_events",
+    "counter",
+    "Dead letters by what became of them (dead_lettered, replayed, expired, deleted, lost), and why they died.",
+    ("term", "reason"),
+    collected=True,
+)
+DEAD_LETTERS = Metric(
+    "mcp_ingest_dead_letters", "gauge", "Dead letters that are kept, by why they died.", ("reason",), collected=True
+)
+DEAD_LETTER_BYTES = Metric(
+    "mcp_ingest_dead_letter_bytes", "gauge", "Bytes of the dead letters that are kept.", (), collected=True
+)
+DEAD_LETTER_OLDEST = Metric(
+    "mcp_ingest_dead_letter_oldest_age_seconds", "gauge", "Age of the oldest dead letter.", (), collected=True
+)
 OUTPUT_HELD = Metric(
     "mcp_ingest_output_held_events",
     "gauge",
@@ -62,6 +77,20 @@ OUTPUT_OLDEST = Metric(
     "mcp_ingest_output_oldest_age_seconds", "gauge", "Age of the oldest event that an output still owes.", ("output",),
     collected=True,
 )  # fmt: skip
+OUTPUT_BACKLOG = Metric(
+    "mcp_ingest_output_backlog_bytes",
+    "gauge",
+    "Bytes that the chunks take in the spool of which an output owes something.",
+    ("output",),
+    collected=True,
+)
+SPOOL_FULL = Metric(
+    "mcp_ingest_spool_full", "gauge", "1 while the spool takes no events: inputs wait or are refused.", (),
+    collected=True,
+)  # fmt: skip
+IN_FLIGHT_BYTES = Metric(
+    "mcp_ingest_in_flight_bytes", "gauge", "Bytes reserved for events on their way to the spool.", (), collected=True
+)
 SPOOL_BYTES = Metric("mcp_ingest_spool_bytes", "gauge", "Bytes of used pages in the spool.", (), collected=True)
 SPOOL_MAX_BYTES = Metric("mcp_ingest_spool_max_bytes", "gauge", "The spool's limit.", (), collected=True)
 SPOOL_CHUNKS = Metric("mcp_ingest_spool_chunks", "gauge", "Chunks in the spool.", (), collected=True)
@@ -90,6 +119,15 @@ SPOOL_DAMAGE = Metric(
     "counter",
     "Damage found on the spool's disk: chunk, database (salvaged), commits (forgotten), counters, replaced (database).",
     ("kind",),
+)
+DROPPED_EVENTS = Metric(
+    "mcp_ingest_dropped_events",
+    "counter",
+    "Events let go because something was over a bound, by the chunk's priority (normal; high: ERROR and CRITICAL).",
+    ("output", "priority", "reason"),
+)
+REFUSED_EVENTS = Metric(
+    "mcp_ingest_refused_events", "counter", "Events that a full spool did not take (`when_full: reject`).", ("input",)
 )
 RECEIVED_BYTES = Metric("mcp_ingest_received_bytes", "counter", "Bytes of events as they were received.", ("input",))
 CONNECTIONS = Metric("mcp_ingest_connections", "gauge", "Open connections.", ("input",))

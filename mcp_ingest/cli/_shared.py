@@ -35,15 +35,21 @@ def reachable(host: str) -> str:
     return _ANY.get(host, host)
 
 
-def ask_daemon(http: HttpSettings, path: str, timeout: float = 10) -> Any | None:
-    """The daemon's JSON answer; None where no daemon listens, IngestError with its reason where it refuses."""
+def ask_daemon(http: HttpSettings, path: str, timeout: float = 10, body: Any = None) -> Any | None:
+    """The daemon's JSON answer; None where no daemon listens, IngestError with its reason where it refuses.
+
+    With a `body`, which is sent as JSON, it is asked to do something (POST).
+    """
     import urllib.error
     import urllib.request  # a tenth of the start-up time, which `run` does not have to pay
 
     host = reachable(http.host)
     host = f"[{host}]" if ":" in host else host
     headers = {"Authorization": f"Bearer {http.token}"} if http.token else {}
-    request = urllib.request.Request(f"http://{host}:{http.port}{path}", headers=headers)
+    data = None if body is None else json.dumps(body).encode()
+    if data is not None:
+        headers["Content-Type"] = "application/json"
+    request = urllib.request.Request(f"http://{host}:{http.port}{path}", data, headers)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # the daemon is never behind a proxy
     try:
         with opener.open(request, timeout=timeout) as response:

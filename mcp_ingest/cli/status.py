@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -74,7 +75,8 @@ def stopped(configuration: Configuration) -> dict[str, Any]:
         with SpoolReader(configuration.spool.directory, types, configuration.spool.max_bytes) as spool:
             ledger, usage = spool.ledger(), spool.usage()
             held = {name: spool.held(name) for name in types}
-            owed = status.owed(held, spool.backlog_of_removed_outputs())
+            removed = spool.backlog_of_removed_outputs()
+            owed = status.owed(held, removed)
             received, delivered = status.received(ledger), status.delivered(ledger)
     except IngestError as error:
         return {**shown, "why": str(error)}
@@ -84,11 +86,13 @@ def stopped(configuration: Configuration) -> dict[str, Any]:
             "type": types[name],
             "state": "stopped",
             "held": each.events,
+            "held_bytes": each.bytes,
             "oldest_age_seconds": status.age(each.oldest, now),
             "delivered": delivered[name],
         }
         for name, each in held.items()
     }
+    shown["removed_outputs"] = {name: asdict(each) for name, each in removed.items()}
     shown["spool"] = status.spool_status(usage, now)
     shown["ledger"] = status.ledger_rows(ledger)
     shown["sums"] = status.sums(ledger, owed, usage.dead_letters)
@@ -98,6 +102,7 @@ def stopped(configuration: Configuration) -> dict[str, Any]:
 def lines(status: dict[str, Any]) -> list[str]:
     """The status for a person."""
     shown = [_head(status), *_inputs(status["inputs"]), *_outputs(status["outputs"])]
+    shown += _removed(status.get("removed_outputs", {}))
     if "spool" in status:
         shown.append(_spool(status["spool"]))
     for section, by in (("inputs", "input"), ("outputs", "output"), ("dead_letters", "")):
@@ -124,7 +129,9 @@ def _outputs(outputs: dict[str, Any]) -> list[str]:
     shown = []
     for name, each in outputs.items():
         state = click.style(f"{each['state']:<24}", fg=_COLOURS.get(each["state"]))
-        held = f", held {each['held']:,} (oldest {seconds(each['oldest_age_seconds'])})" if each["held"] else ""
+        held = ""
+        if each["held"]:
+            held = f", held {each['held']:,} ({size(each['held_bytes'])}, oldest {seconds(each['oldest_age_seconds'])})"
         why = f": {each['why']}" if each.get("why") else ""
         shown.append(f"  out  {name:<16} {state} delivered {each['delivered']:,}{_rate(each)}{held}{why}")
         parked = each.get("parked") or {}
@@ -132,6 +139,13 @@ def _outputs(outputs: dict[str, Any]) -> list[str]:
         if len(parked) > _SHOWN:
             shown.append(f"       {'':<16} and {len(parked) - _SHOWN:,} more")
     return shown
+
+
+def _removed(outputs: dict[str, Any]) -> list[str]:
+    return [
+        f"  gone {name:<41} held {each['events']:,} ({size(each['bytes'])}), waits until it is configured again"
+        for name, each in outputs.items()
+    ]
 
 
 def _rate(each: dict[str, Any]) -> str:
@@ -142,8 +156,14 @@ def _spool(spool: dict[str, Any]) -> str:
     return (
         f"spool: {size(spool['bytes'])} of {size(spool['max_bytes'])} in {spool['chunks']:,} chunks, "
         f"oldest {seconds(spool['oldest_age_seconds'])}, write-ahead log {size(spool['wal_bytes'])}, "
-        f"dead letters {spool['dead_letters']:,}"
+        f"dead letters {spool['dead_letters']:,}{_dead_letters(spool)}"
     )
+
+
+def _dead_letters(spool: dict[str, Any]) -> str:
+    if not spool["dead_letters"]:
+        return ""
+    return f" ({size(spool['dead_letter_bytes'])}, oldest {seconds(spool['oldest_dead_letter_age_seconds'])})"
 
 
 def _ledger(section: str, by: str, rows: list[dict[str, Any]]) -> list[str]:

@@ -14,8 +14,8 @@ from urllib.parse import urlencode
 
 import click
 
+from mcp_ingest.cli._letters import moment
 from mcp_ingest.cli._shared import ask_daemon, config_option
-from mcp_ingest.cli.dead_letters import moment
 from mcp_ingest.component import find
 from mcp_ingest.config.load import load
 from mcp_ingest.config.model import Configuration

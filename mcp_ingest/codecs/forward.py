@@ -9,6 +9,7 @@ in_forward and out_forward, Fluent Bit's in_forward and out_forward.
 
 from __future__ import annotations
 
+import mmap
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
@@ -28,7 +29,8 @@ MAX_FRAME_BYTES = 256 * 2**20
 MAX_OPTION_BYTES = 2**20
 MAX_TAG_BYTES = 64 * 1024
 HEADER_BYTES = 5  # of an array of up to 2**32 - 1
-_PLACE_BYTES = range(32 * 1024, 16 * 2**20)  # of a packed frame still to come, for it to get a place of its own
+_PLACE_BYTES = 32 * 1024  # of a packed frame still to come, for it to get a place of its own
+_MAPPED = 4 * 2**20  # from this size on the place is a mapping: pages are taken as they come, and given back at once
 _HANDED_OVER = 2**20  # from this size on a frame's bytes are not copied: the buffer is handed over and replaced
 
 
@@ -110,7 +112,7 @@ class Decoder:
     def place(self) -> memoryview | None:
         """Where the rest of a large packed frame's body is to be read to, then `filled` told; None: `feed` it."""
         frame = self._unfinished
-        if isinstance(frame, _Unfinished) and (frame.body_end or 0) - len(self._buffer) in _PLACE_BYTES:
+        if isinstance(frame, _Unfinished) and (frame.body_end or 0) - len(self._buffer) >= _PLACE_BYTES:
             frame = self._unfinished = _Placed(frame, self._buffer)
             self._buffer = bytearray()
         return memoryview(frame.bytes)[frame.filled :] if isinstance(frame, _Placed) and frame.missing else None
@@ -264,7 +266,10 @@ class _Placed:
     def __init__(self, frame: _Unfinished, begun: bytearray) -> None:
         self.frame = frame
         self.body_end = frame.body_end
-        self.bytes = bytearray(frame.body_end or 0)
+        size = frame.body_end or 0
+        self.bytes: bytearray | mmap.mmap = (
+            mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANON) if size >= _MAPPED else bytearray(size)
+        )
         self.bytes[: len(begun)] = begun
         self.filled = len(begun)
         self._extent = Extent(0, 1)

@@ -11,7 +11,7 @@ from mcp_ingest.config.nodes import Entry, Mapping, Node, Report, Scalar, Sequen
 from mcp_ingest.config.substitute import Variables
 
 NAMED = ("inputs", "pipelines", "outputs")  # sections whose entries may come from several files
-SECTIONS = (*NAMED, "spool", "http", "log", "workers", "include")
+SECTIONS = (*NAMED, "spool", "http", "memory", "log", "workers", "include")
 
 
 class Files:

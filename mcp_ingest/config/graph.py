@@ -10,6 +10,7 @@ from mcp_ingest.config import tags
 from mcp_ingest.config.convert import did_you_mean, to_settings
 from mcp_ingest.config.model import ComponentConfig, PipelineConfig, Place
 from mcp_ingest.config.nodes import Entry, Mapping, Node, Report, Scalar, Sequence, is_broken, is_empty
+from mcp_ingest.event import OURS
 
 _PIPELINE_KEYS = ("match", "stages", "outputs")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -26,6 +27,8 @@ class Graph:
         found = {}
         for name, entry in section.entries.items():
             self.name(entry)
+            if kind == "input" and name == OURS:
+                self.report(entry.place, f"an input cannot be called `{OURS}`: that stands for what it makes itself")
             settings = self.settings(entry)
             if settings is None:
                 continue

@@ -15,11 +15,18 @@ from typing import TypeVar
 
 import mcp_ingest
 from mcp_ingest.component import Settings
-from mcp_ingest.config import tags
+from mcp_ingest.config import warnings
 from mcp_ingest.config.convert import to_settings
 from mcp_ingest.config.files import NAMED, Files
 from mcp_ingest.config.graph import Graph
-from mcp_ingest.config.model import Configuration, HttpSettings, LogSettings, PipelineConfig, Place
+from mcp_ingest.config.model import (
+    Configuration,
+    HttpSettings,
+    LogSettings,
+    MemorySettings,
+    PipelineConfig,
+    Place,
+)
 from mcp_ingest.config.nodes import Entry, Mapping, Scalar, is_empty
 from mcp_ingest.errors import ConfigError
 from mcp_ingest.spool.model import SpoolSettings
@@ -75,11 +82,12 @@ class _Loader:
         inputs = self.graph.components("input", self.section("inputs"))
         pipelines = self.graph.pipelines(self.section("pipelines"), list(output_section.entries))
         spool, http = self.settings("spool", SpoolSettings), self.settings("http", HttpSettings)
-        log, workers = self.settings("log", LogSettings), self.workers()
+        memory, log = self.settings("memory", MemorySettings), self.settings("log", LogSettings)
+        workers = self.workers()
         self.complete()
         self.raise_problems()
-        warnings = tuple(_warnings(pipelines))
-        return Configuration(inputs, pipelines, outputs, spool, http, log, workers, self.name, warnings)
+        said = tuple(warnings.of(pipelines, outputs, spool))
+        return Configuration(inputs, pipelines, outputs, spool, http, memory, log, workers, self.name, said)
 
     def pipelines_alone(self) -> dict[str, PipelineConfig]:
         """The section `pipelines`, whatever outputs it names."""
@@ -122,18 +130,3 @@ class _Loader:
 
 def _is_one(entry: Entry) -> bool:
     return isinstance(entry.node, Scalar) and (entry.node.broken or str(entry.node.value) == "1")
-
-
-def _warnings(pipelines: dict[str, PipelineConfig]) -> list[str]:
-    sentences = [
-        f"{pipeline.place}: pipeline `{pipeline.name}` has no `redact`: card numbers and secrets reach the disk"
-        for pipeline in pipelines.values()
-        if not any(stage.type == "redact" for stage in pipeline.stages)
-    ]
-    if not tags.covered(["**"], [pattern for pipeline in pipelines.values() for pattern in pipeline.match]):
-        last = list(pipelines.values())[-1]
-        sentences.append(
-            f"{last.place}: some tags fit no pipeline: what no pipeline takes is dead-lettered as unmatched "
-            '(a last one with `match: "**"` takes it)'
-        )
-    return sentences

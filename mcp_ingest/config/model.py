@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NamedTuple
 
+import msgspec
 from msgspec import Meta
 
-from mcp_ingest.component import Kind, Settings
+from mcp_ingest.component import ByteSize, Kind, Settings
 from mcp_ingest.spool.model import SpoolSettings
+
+LEAST_IN_FLIGHT = 16 * 2**20  # two small reads and a slice of a frame, decoded
 
 
 class Place(NamedTuple):
@@ -31,6 +34,20 @@ class HttpSettings(Settings):
         str | None,
         Meta(description="What all but metrics and health ask for, as a bearer token, when not on loopback."),
     ] = None
+
+
+class MemorySettings(Settings):
+    """How much may be on its way from the sockets and files to the spool."""
+
+    max_in_flight: Annotated[
+        ByteSize,
+        Meta(description="Bytes of events in memory on their way to the spool; a frame that is larger passes alone."),
+    ] = msgspec.field(default_factory=lambda: ByteSize(256 * 2**20))
+
+    def check(self) -> list[str]:
+        """Less than a slice of a frame would let everything pass alone."""
+        least = LEAST_IN_FLIGHT
+        return [f"max_in_flight: must be at least {least // 2**20}MiB"] if self.max_in_flight < least else []
 
 
 class LogSettings(Settings):
@@ -76,6 +93,7 @@ class Configuration:
     outputs: dict[str, ComponentConfig] = field(default_factory=dict)
     spool: SpoolSettings = field(default_factory=SpoolSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
+    memory: MemorySettings = field(default_factory=MemorySettings)
     log: LogSettings = field(default_factory=LogSettings)
     workers: int = 1
     path: str = "built-in"

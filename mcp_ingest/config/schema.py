@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from mcp_ingest.component import ByteSize, Duration, Kind, find, names
-from mcp_ingest.config.model import HttpSettings, LogSettings
+from mcp_ingest.config.model import HttpSettings, LogSettings, MemorySettings
 from mcp_ingest.spool.model import SpoolSettings
 
 #: Numbers and other scalars may come from a variable, so that an editor must take the string for it, too.
@@ -18,7 +18,7 @@ def schema() -> dict[str, Any]:
     """A schema (draft 2020-12) that editors complete and check the file with."""
     kinds: tuple[Kind, ...] = ("input", "stage", "output")
     found = {kind: {name: find(kind, name).Config for name in names(kind)} for kind in kinds}
-    sections = {"spool": SpoolSettings, "http": HttpSettings, "log": LogSettings}
+    sections = {"spool": SpoolSettings, "http": HttpSettings, "memory": MemorySettings, "log": LogSettings}
     everything = [config for configs in found.values() for config in configs.values()]
     components, definitions = _components([*everything, *sections.values()])
     references = iter(components)

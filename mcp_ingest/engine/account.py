@@ -8,7 +8,7 @@ its id. Events of a pending row are recorded as they are settled.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from mcp_ingest.event import Term
@@ -96,10 +96,15 @@ class Account:
         indices, row.resting = _indices(row.resting), 0
         return indices, row.attempt
 
-    def lost(self, number: int) -> None:
-        """A chunk with pending rows is no longer there: forget them; the spool has counted them."""
-        for key in [key for key in self._rows if key[0] == number]:
+    def lost(self, numbers: Collection[int]) -> None:
+        """Chunks with pending rows are no longer there: forget them; the spool has counted them."""
+        for key in [key for key in self._rows if key[0] in numbers]:
             del self._rows[key]
+
+    def in_hand(self) -> set[int]:
+        """The chunks behind the mark of which works in memory have events, or of which something is unrecorded."""
+        held = {number for (number, _), row in self._rows.items() if row.resting != row.owed}
+        return held | {number for number, _ in self._changed}
 
     def settled(self, work: Work, indices: Sequence[int], term: Term, reason: str = "") -> None:
         """These events are done with: delivered, duplicate, redirected."""

@@ -22,13 +22,19 @@ from mcp_ingest.engine.delivery import Delivery
 from mcp_ingest.engine.ingest import Ingest
 from mcp_ingest.engine.intake import IntakeMaker, Route
 from mcp_ingest.engine.log import files_written_to
-from mcp_ingest.engine.pipeline import build_pipeline
+from mcp_ingest.engine.overflow import Overflow
+from mcp_ingest.engine.overflow_report import OverflowReport
+from mcp_ingest.engine.own_events import OwnEvents
+from mcp_ingest.engine.pipeline import Pipeline, build_pipeline
+from mcp_ingest.engine.preview import Previews
+from mcp_ingest.engine.replay import Replay
 from mcp_ingest.engine.retry import pause
 from mcp_ingest.engine.why import Known, why
-from mcp_ingest.errors import IngestError
+from mcp_ingest.errors import IngestError, SpoolError
 from mcp_ingest.event import describe
 from mcp_ingest.metrics import Metrics
 from mcp_ingest.spool import Spool
+from mcp_ingest.spool.overflow import Bound
 
 #: Seconds that the outputs get to deliver at a stop.
 GRACE = 5.0
@@ -47,7 +53,6 @@ class Daemon:
         metrics: Metrics,
         logger: logging.Logger,
         clock: Clock | None = None,
-        budget: int = 256 * 2**20,
     ) -> None:
         self.config = config
         self.metrics = metrics
@@ -55,17 +60,19 @@ class Daemon:
         self.listening: dict[str, str] = {}
         self._listened: set[str] = set()  # at least once
         self.log = logger
-        self._budget = Budget(budget)
+        self.budget = Budget(config.memory.max_in_flight)
         self._own_files = files_written_to(logger)
         self._rates = status.Rates()
         self._began = self.clock.monotonic()
         self._stop = asyncio.Event()
         self._fatal: BaseException | None = None
         self.listens = asyncio.Event()  # every input does, or did once
-        self.spool = Spool(config.spool, {o.name: o.type for o in config.outputs.values()}, self.clock, logger, metrics)
+        types = {output.name: output.type for output in config.outputs.values()}
+        self.spool = Spool(config.spool, types, self.clock, logger, metrics, _bounds(config))
         self._inputs: dict[str, Input] = {}
         self._outputs: dict[str, Output] = {}
         self._deliveries: dict[str, Delivery] = {}
+        self._replay: Replay | None = None
 
     # --- life ---
 
@@ -77,20 +84,24 @@ class Daemon:
         await self.spool.open()
         try:
             ingest = self._build()
+            tell = OwnEvents(ingest, self.clock).emit
+            report = OverflowReport(self.config.spool.when_full, tell, self.metrics, self.log)
+            overflow = Overflow(self.spool, self._deliveries, report, self.log)
             async with asyncio.TaskGroup() as group:
                 pump = group.create_task(ingest.run())
                 inputs = [group.create_task(self._run_input(name, ingest)) for name in self._inputs]
                 deliveries = [group.create_task(self._deliver(delivery)) for delivery in self._deliveries.values()]
-                sampler = group.create_task(self._sample())
+                others = [group.create_task(each) for each in (overflow.run(), report.run(), self._sample())]
                 await self._stop.wait()
                 ingest.wait_no_more()
                 for task in inputs:
                     task.cancel()
                 await asyncio.wait(inputs) if inputs else None
+                await report.summarise()
                 ingest.drain()
                 await asyncio.wait([pump])
                 await self._deliver_the_rest()
-                for task in [*deliveries, sampler]:
+                for task in [*deliveries, *others]:
                     task.cancel()
         finally:
             await asyncio.gather(*(self._close(name) for name in self._outputs))
@@ -123,9 +134,8 @@ class Daemon:
             return "shutting down"
         if missing:
             return f"not listening yet: {', '.join(missing)}"
-        if not self.spool.has_room():
-            return "the spool is full and takes no events"
-        return None
+        why = self.spool.why_full()
+        return f"{why} and takes no events" if why else None
 
     # --- parts ---
 
@@ -141,18 +151,19 @@ class Daemon:
         for name, output in self._outputs.items():
             self._deliveries[name] = Delivery(name, output, self.spool, self.clock, self.metrics, self.log, masks)
         maker = IntakeMaker(routes, self._outputs, self.spool, self.clock)
+        self._replay = Replay(self.spool, maker, self._outputs, self.log)
         for name, each in self.config.inputs.items():
             self._inputs[name] = find("input", each.type)(each.settings, self._context(name))
         return Ingest(maker, self.spool, self.metrics, self.log)
 
-    def _context(self, name: str) -> Context:
+    def _context(self, name: str, metrics: Metrics | None = None) -> Context:
         return Context(
             name,
             self.clock,
             self.log,
-            self.metrics,
+            metrics or self.metrics,
             self.spool.positions,
-            self._budget,
+            self.budget,
             lambda where: self._ready(name, where),
             self._own_files,
         )
@@ -167,7 +178,7 @@ class Daemon:
         """One input for as long as the daemon lives; one that cannot even start ends the daemon with its reason."""
         for attempt in range(1, 1_000_000):
             try:
-                await self._inputs[name].run(ingest.emit_for(name))
+                await self._inputs[name].run(ingest.emit_for(name, pulls=self._inputs[name].pulls))
             except Exception as caught:  # whatever it was, it is said, and it is tried again where that makes sense
                 error = _innermost(caught)
                 if name not in self._listened:
@@ -201,7 +212,34 @@ class Daemon:
             totals = status.received(ledger)
             totals.update({f"output {name}": count for name, count in status.delivered(ledger).items()})
             self._rates.sample(self.clock.monotonic(), totals)
+            try:
+                await self.spool.dead_letters.expire(self.spool.usage().letters)
+            except SpoolError as error:
+                self.log.error("dead letters that are too old could not be let go: %s", error)
             await asyncio.sleep(_SAMPLE_SECONDS)
+
+    # --- dead letters ---
+
+    @property
+    def replay(self) -> Replay:
+        """The replays of its spool; SpoolError before that is open."""
+        if self._replay is None:
+            raise SpoolError("the spool is not open")
+        return self._replay
+
+    def previews(self) -> Previews:
+        """What replays would do; each pipeline is built anew, once, with metrics of its own."""
+        built: dict[str, Pipeline] = {}
+
+        def pipeline_of(tag: str) -> Pipeline | None:
+            for name, config in self.config.pipelines.items():
+                if compile_patterns(config.match)(tag):
+                    if name not in built:
+                        built[name] = build_pipeline(config, self._context(name, Metrics()))
+                    return built[name]
+            return None
+
+        return Previews(self.replay, self._outputs, pipeline_of)
 
     # --- what it says of itself ---
 
@@ -244,6 +282,7 @@ class Daemon:
                     "why": delivery.why or None,
                     "parked": delivery.parked(),
                     "held": held[name].events,
+                    "held_bytes": held[name].bytes,
                     "oldest_age_seconds": status.age(held[name].oldest, wall),
                     "delivered": delivered[name],
                     "rate": self._rates.rate(f"output {name}", now, delivered[name]),
@@ -255,6 +294,12 @@ class Daemon:
             "ledger": status.ledger_rows(ledger),
             "sums": status.sums(ledger, status.owed(held, removed), usage.dead_letters),
         }
+
+
+def _bounds(config: Configuration) -> dict[str, Bound]:
+    """What the settings that all outputs have say of their backlogs."""
+    outputs = config.outputs.values()
+    return {each.name: Bound(each.settings.best_effort, each.settings.max_backlog) for each in outputs}
 
 
 def _innermost(error: BaseException) -> BaseException:

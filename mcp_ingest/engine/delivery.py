@@ -22,12 +22,12 @@ from mcp_ingest.engine import letters
 from mcp_ingest.engine.account import Account, Work
 from mcp_ingest.engine.pace import SMALLER_FROM, Pace
 from mcp_ingest.engine.parking import Parking
-from mcp_ingest.engine.recovered import recovered
+from mcp_ingest.engine.recovered import innermost, recovered
 from mcp_ingest.engine.repair import move_aside
 from mcp_ingest.engine.retry import PARKED, pause
 from mcp_ingest.engine.watchdog import Stalled, Watchdog
 from mcp_ingest.engine.works import as_part, check, fitting, halves, is_whole, line_bytes, part
-from mcp_ingest.errors import DamagedChunkError, OutputError, SpoolError
+from mcp_ingest.errors import DamagedChunkError, OutputError, SpoolError, SpoolRenewedError
 from mcp_ingest.event import Term, describe
 from mcp_ingest.metrics import (
     DELIVERED_BYTES,
@@ -41,7 +41,8 @@ from mcp_ingest.metrics import (
     Metrics,
 )
 from mcp_ingest.spool import Spool
-from mcp_ingest.spool.model import DeadLetter
+from mcp_ingest.spool.model import DeadLetter, Settlement
+from mcp_ingest.spool.overflow import InHand
 from mcp_ingest.verdict import (
     AllDelivered,
     Delivered,
@@ -114,6 +115,8 @@ class Delivery:
         self._wake = asyncio.Event()
         self._has_slot = asyncio.Event()  # else as many requests are under way as may be
         self._recording = asyncio.Lock()
+        self._settling: Settlement | None = None  # what is being recorded
+        self.still = asyncio.Lock()  # nothing is taken from the spool while somebody has it
         self._unrecorded = False  # the disk takes no settlement
 
     # --- the loop ---
@@ -133,7 +136,7 @@ class Delivery:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():  # a group's errors come before the cancellation it met
                     raise asyncio.CancelledError from error
-                cause = _innermost(error)
+                cause = innermost(error)
                 if await recovered(cause, self._spool):
                     continue
                 if isinstance(cause, Stalled):
@@ -148,13 +151,14 @@ class Delivery:
 
     async def _begin(self) -> None:
         """Forget what is in memory; take up what is committed."""
-        resting = await self._spool.resting(self.name)  # behind every settlement that is under way
-        self._account = Account(self.name, self._spool.mark(self.name))
+        async with self.still:
+            resting = await self._spool.resting(self.name)  # behind every settlement that is under way
+            self._account = Account(self.name, self._spool.mark(self.name))
         for waiting in (self._again_whole, self._ready, self._delayed):
             waiting.clear()
         self._in_flight = self._failures = self._delayed_bytes = 0
         self._has_slot.set()
-        self._resume, self._unrecorded = 0.0, False
+        self._resume, self._unrecorded, self._settling = 0.0, False, None
         self._parking.clear(resting)
         self._pace = Pace(self._output)
         self._watchdog = Watchdog(self._output.deadline, self._clock.monotonic())
@@ -282,7 +286,8 @@ class Delivery:
         most, most_events = self._pace.bytes, self._output.max_request_events
         while size < most and count < most_events:
             if not self._ready:
-                await self._fetch(now, most - size)
+                async with self.still:
+                    await self._fetch(now, most - size)
             if not self._ready:
                 break
             work = self._ready.popleft()
@@ -331,7 +336,7 @@ class Delivery:
                     self._account.restored(row)
         indices, attempt = self._account.taken_up(number, destination)
         if chunk is None:
-            self._account.lost(number)
+            self._account.lost([number])
         elif indices:
             self._ready.append(Work(chunk, destination, indices, attempt, trial=trial))
 
@@ -492,17 +497,20 @@ class Delivery:
 
     def _letter(self, work: Work, index: int, why: str, kind: str) -> DeadLetter:
         chunk = work.chunk
+        record, form = letters.safe_line(chunk.lines[index], self._masks.get(chunk.pipeline))
         return DeadLetter(
             time=self._clock.time_ns(),
             reason=letters.safe_text(why),
             kind=kind,
             tag=chunk.tags[index],
-            record=letters.safe_line(chunk.lines[index], self._masks.get(chunk.pipeline)),
+            record=record,
             event_id=chunk.ids[index],
             event_time=chunk.times[index],
             pipeline=chunk.pipeline,
             output=self.name,
             destination=work.destination,
+            form=form,
+            received=chunk.created,
         )
 
     def _observe(self, work: Work, indices: Sequence[int]) -> None:
@@ -515,22 +523,53 @@ class Delivery:
     async def _record(self) -> None:
         """Write the books down; on a failing disk again and again, nothing else is lost meanwhile."""
         async with self._recording:
-            settlement = self._account.settlement()
+            settlement = self._settling = self._account.settlement()
             for attempt in itertools.count(1):
                 if settlement is None:
                     return
                 try:
                     await self._spool.settle(settlement)
+                except SpoolRenewedError:
+                    raise
                 except SpoolError as error:
                     self._unrecorded = True
                     self._log.error("output %s: what was delivered could not be recorded: %s", self.name, error)
                     await asyncio.sleep(pause(attempt))
                 else:
+                    self._settling = None
                     self._account.recorded(settlement)
                     if self._unrecorded:
                         self._unrecorded = False
                         self._wake.set()
                     return
+
+    # --- what others let go of (engine/overflow.py) ---
+
+    def in_hand(self) -> InHand:
+        """The chunks of which this holds events, or of which what became of them is not recorded yet."""
+        recording = {row.chunk for row in self._settling.pending} if self._settling else set()
+        others = frozenset(self._account.in_hand() | recording)
+        return InHand(self._spool.mark(self.name), self._account.cursor, others)
+
+    def forget(self, numbers: set[int]) -> None:
+        """The spool let go of what was owed of these chunks, none of them in hand."""
+        self._account.lost(numbers)
+        self._parking.forget(numbers)
+
+    async def give_up(self, numbers: set[int], reason: str) -> list[Work]:
+        """Let go of what waits here of these chunks and is not being sent."""
+        groups = [*self._again_whole, self._ready, [work for _, _, work in self._delayed]]
+        gone = [work for group in groups for work in group if work.chunk.number in numbers]
+        kept = ([work for work in group if work.chunk.number not in numbers] for group in self._again_whole)
+        self._again_whole = deque(group for group in kept if group)
+        self._ready = deque(work for work in self._ready if work.chunk.number not in numbers)
+        self._delayed = [each for each in self._delayed if each[2].chunk.number not in numbers]
+        heapq.heapify(self._delayed)
+        self._delayed_bytes = sum(work.chunk.line_bytes for _, _, work in self._delayed)
+        for work in gone:
+            self._account.settled(work, work.indices, Term.DROPPED, reason)
+        await self._record()
+        return gone
 
     def _answered(self) -> None:
         self._failures, self._resume = 0, 0.0
@@ -555,9 +594,3 @@ class Delivery:
         elif (state, why) != (self.state, self.why):
             self._log.warning("output %s: %s; nothing is lost, it is tried again", self.name, why)
         self.state, self.why = state, why
-
-
-def _innermost(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -17,8 +17,8 @@ from mcp_ingest.component import Emit
 from mcp_ingest.engine import letters
 from mcp_ingest.engine.intake import IntakeMaker
 from mcp_ingest.errors import SpoolError, SpoolFullError, StreamBrokenError
-from mcp_ingest.event import Batch, Progress, describe
-from mcp_ingest.metrics import RECEIVED_BYTES, Metrics
+from mcp_ingest.event import OURS, Batch, Progress, describe
+from mcp_ingest.metrics import RECEIVED_BYTES, REFUSED_EVENTS, Metrics
 from mcp_ingest.spool import Spool
 
 #: Events that start a turn although a commit is under way, and the most that one turn takes: large enough that the
@@ -34,6 +34,7 @@ class _Waiting:
     batch: Batch
     progress: Progress
     done: asyncio.Future[None]
+    waits: bool  # for room, where others are refused
 
 
 class Ingest:
@@ -47,18 +48,25 @@ class Ingest:
         self._waiting: deque[_Waiting] = deque()
         self._events = 0
         self._commits: set[asyncio.Future[list[int]]] = set()
+        self._pulling = {OURS}  # inputs whose emits wait for room where others are refused
         self._chunks: dict[tuple[bytes, int], asyncio.Future[None]] = {}
         self._wake = asyncio.Event()
         self._draining = False
         self._leaving = asyncio.Event()
 
-    def emit_for(self, name: str) -> Emit:
-        """The `emit` of the input of this name."""
+    def emit_for(self, name: str, *, pulls: bool = False) -> Emit:
+        """The `emit` of the input of this name; `pulls` as in `Input`."""
+        if pulls:
+            self._pulling.add(name)
 
         async def emit(batch: Batch, progress: Progress | None = None) -> None:
             await self._emit(name, batch, progress or Progress())
 
         return emit
+
+    def takes(self, tag: str) -> bool:
+        """Whether a pipeline takes this tag."""
+        return self._maker.takes(tag)
 
     async def run(self) -> None:
         """Make turns until `drain`, then return once everything that was emitted is committed or has failed."""
@@ -115,7 +123,7 @@ class Ingest:
 
     def _enqueue(self, name: str, batch: Batch, progress: Progress) -> asyncio.Future[None]:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(name, batch, progress, done))
+        self._waiting.append(_Waiting(name, batch, progress, done, name in self._pulling))
         self._events += len(batch)
         self._wake.set()
         return done
@@ -123,20 +131,35 @@ class Ingest:
     # --- one turn ---
 
     async def _room(self) -> bool:
-        """Wait until the spool takes events (`when_full: block`); False if what waited was refused instead."""
+        """Wait until the spool takes events; False if what waited was refused instead, or more came that is to be."""
         if self._spool.has_room():
             return True
+        why = self._spool.why_full() or "the spool is full"
+        if self._spool.rejects:
+            self._refuse([waiting for waiting in self._waiting if not waiting.waits], why)
+            if not self._waiting:
+                return False
+        self._wake.clear()
         async with asyncio.TaskGroup() as group:
             waits = {group.create_task(self._spool.room()), group.create_task(self._leaving.wait())}
+            if self._spool.rejects:
+                waits.add(group.create_task(self._wake.wait()))
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             for wait in waits:
                 wait.cancel()
-        if not self._leaving.is_set() or self._spool.has_room():
+        if self._spool.has_room():
             return True
-        _answer(list(self._waiting), SpoolFullError("the spool is full and the daemon stops"))
-        self._waiting.clear()
-        self._events = 0
+        if self._leaving.is_set():
+            self._refuse(list(self._waiting), f"{why} and the daemon stops")
         return False
+
+    def _refuse(self, refused: list[_Waiting], why: str) -> None:
+        for waiting in refused:
+            self._events -= len(waiting.batch)
+            self._metrics.counter(REFUSED_EVENTS, input=waiting.input).inc(len(waiting.batch))
+        gone = set(map(id, refused))
+        self._waiting = deque(waiting for waiting in self._waiting if id(waiting) not in gone)
+        _answer(refused, SpoolFullError(why))
 
     def _due(self) -> bool:
         if not self._waiting:

@@ -13,11 +13,12 @@ from mcp_ingest.context import Clock
 from mcp_ingest.engine import letters
 from mcp_ingest.engine.lines import finish
 from mcp_ingest.engine.pipeline import Pipeline
-from mcp_ingest.event import Batch, ChunkSlice, Progress, Record, Rejected, Term
+from mcp_ingest.event import OURS, Batch, ChunkSlice, Progress, Record, Rejected, Term
 from mcp_ingest.spool import Spool
 from mcp_ingest.spool.model import HIGH, NORMAL, InputKey, Intake, LetterKey, NewChunk, OutputKey
 
 UNMATCHED = "unmatched"
+_REPLAYED = (Term.GENERATED, "replayed")
 _HIGH_LEVELS = ("ERROR", "CRITICAL")  # no set: a level may be a list, which has no hash
 
 
@@ -46,6 +47,10 @@ class IntakeMaker:
         self._spool = spool
         self._clock = clock
         self._by_tag: dict[str, Pipeline | None] = {}
+
+    def takes(self, tag: str) -> bool:
+        """Whether a pipeline takes this tag."""
+        return self.pipeline(tag) is not None
 
     def taken_before(self, chunks: Sequence[ChunkSlice]) -> set[int]:
         """The places of those forward chunks, or slices of them, that are committed already or stand here twice."""
@@ -90,12 +95,19 @@ class IntakeMaker:
             self._through(made, pipeline, whole)
         return made
 
+    def make_again(self, batch: Batch) -> Made:
+        """The intake of events that were dead letters of the way in: `generated`, with the reason `replayed`."""
+        made = Made()
+        for pipeline, part in self._routed(batch):
+            self._through(made, pipeline, part, _REPLAYED)
+        return made
+
     # --- routing ---
 
     def _routed(self, batch: Batch) -> list[tuple[Pipeline | None, Batch]]:
         arrived, batch.outcome.rejected = batch.outcome.rejected, []
         tags = _texts(batch)
-        pipelines = {tag: self._pipeline(tag) for tag in tags}
+        pipelines = {tag: self.pipeline(tag) for tag in tags}
         if len(set(pipelines.values())) == 1:
             parts: dict[Pipeline | None, Batch] = {next(iter(pipelines.values())): batch}
         else:
@@ -105,11 +117,12 @@ class IntakeMaker:
             parts = {pipeline: batch.select(indices) for pipeline, indices in places.items()}
         for rejected in arrived:
             rejected.tag = clean_value(rejected.tag)[0]
-            pipeline = self._pipeline(rejected.tag)
+            pipeline = self.pipeline(rejected.tag)
             parts.setdefault(pipeline, batch.select([])).reject(rejected)
         return list(parts.items())
 
-    def _pipeline(self, tag: str) -> Pipeline | None:
+    def pipeline(self, tag: str) -> Pipeline | None:
+        """The first pipeline that takes the tag; None if none does."""
         try:
             return self._by_tag[tag]
         except KeyError:
@@ -121,19 +134,22 @@ class IntakeMaker:
 
     # --- one pipeline's batch ---
 
-    def _through(self, made: Made, pipeline: Pipeline | None, batch: Batch) -> None:
+    def _through(
+        self, made: Made, pipeline: Pipeline | None, batch: Batch, came: tuple[Term, str] = (Term.RECEIVED, "")
+    ) -> None:
+        """`came` is the term and the reason under which the events stand on the left of their sum."""
         name = pipeline.name if pipeline else UNMATCHED
         ledger = made.intake.ledger
         for source, count in batch.counts().items():
-            ledger[InputKey(source, name, Term.RECEIVED)] += count
+            ledger[InputKey(source, name, *(came if source != OURS else (Term.GENERATED, "")))] += count
         for rejected in batch.outcome.rejected:
-            ledger[InputKey(rejected.origin.input, name, Term.RECEIVED)] += 1
+            ledger[InputKey(rejected.origin.input, name, *came)] += 1
         if pipeline is None:
             batch = _refuse_all(batch)
         else:
             batch = pipeline.run(batch)
             held = [name for name in pipeline.outputs if not self._outputs[name].holds_nothing]
-            for priority, part in _by_priority(batch) if held else [(NORMAL, batch)]:
+            for priority, part in by_priority(batch) if held else [(NORMAL, batch)]:
                 self._chunk(made.intake, pipeline, held, priority, part)
                 if part is not batch:
                     batch.outcome.take(part.outcome)
@@ -186,7 +202,12 @@ def _texts(batch: Batch) -> set[str]:
     return tags
 
 
-def _by_priority(batch: Batch) -> list[tuple[int, Batch]]:
+def is_urgent(record: Record) -> bool:
+    """Whether the event is of high priority."""
+    return record.get("log_level") in _HIGH_LEVELS
+
+
+def by_priority(batch: Batch) -> list[tuple[int, Batch]]:
     """The batch, or its two parts where events of both priorities are in it."""
     high = [record.get("log_level") in _HIGH_LEVELS for record in batch.records]
     if True not in high:

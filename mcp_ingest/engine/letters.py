@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from mcp_ingest.codecs.values import clean, clean_value
 from mcp_ingest.event import Record, Rejected, id_suffixes
 from mcp_ingest.masking import DEAD_LETTER_PACKS, Masker
-from mcp_ingest.spool.model import DeadLetter
+from mcp_ingest.spool.model import DeadLetter, Form
 
 Mask = Callable[[Record], Record]
 
@@ -32,8 +32,16 @@ def safe_text(text: str) -> str:
         return f"(a text of {len(text)} characters that could not be masked)"
 
 
-def safe_record(record: Any, mask: Mask | None = None) -> bytes:
+class Kept(NamedTuple):
+    """What is kept of a record: JSON, masked, and what it is."""
+
+    record: bytes
+    form: Form
+
+
+def safe_record(record: Any, mask: Mask | None = None) -> Kept:
     """What was rejected, masked, as JSON: a map as it is, anything else under `undecodable`."""
+    form: Form = "record" if isinstance(record, dict) else "undecodable"
     try:
         if isinstance(record, bytes):
             record = {"undecodable": record.decode("utf-8", "replace")}
@@ -41,29 +49,32 @@ def safe_record(record: Any, mask: Mask | None = None) -> bytes:
             record = {"undecodable": record}
         record = clean(record)[0]
         record = _masker().mask_record(record)[0]
-        return orjson.dumps(mask(record) if mask else record)
+        return Kept(orjson.dumps(mask(record) if mask else record), form)
     except Exception as error:  # fail closed
-        return orjson.dumps({"masking_failed": type(error).__name__, "length": _length(record)})
+        return Kept(orjson.dumps({"masking_failed": type(error).__name__, "length": _length(record)}), "withheld")
 
 
-def safe_line(line: bytes, mask: Mask | None = None) -> bytes:
+def safe_line(line: bytes, mask: Mask | None = None) -> Kept:
     """A line of the spool, masked once more, without the exemptions that it was masked with."""
     return safe_record(orjson.loads(line), mask)
 
 
 def of_the_way_in(rejected: Rejected, pipeline: str, mask: Mask | None, now: int) -> DeadLetter:
     """The letter of an event that left the chain; `mask` are the pipeline's own rules, `now` nanoseconds."""
+    record, form = safe_record(rejected.record, mask)
     return DeadLetter(
         time=now,
         reason=safe_text(rejected.reason),
         kind=rejected.why,
         tag=rejected.tag,
-        record=safe_record(rejected.record, mask),
+        record=record,
         event_id=rejected.origin.prefix + id_suffixes([rejected.position])[0],
         event_time=rejected.time,
         input=rejected.origin.input,
         pipeline=pipeline,
         stage=rejected.stage,
+        form=form,
+        received=rejected.origin.received,
     )
 
 

@@ -74,6 +74,11 @@ class Parking:
         """When `take` has something, None if nothing rests."""
         return min((self._closed.get(destination, now) for destination in self._resting), default=None)
 
+    def forget(self, chunks: set[int]) -> None:
+        """These are not owed any more."""
+        left = {destination: numbers.without(chunks) for destination, numbers in self._resting.items()}
+        self._resting = {destination: numbers for destination, numbers in left.items() if numbers}
+
     def _forget(self, now: float) -> None:
         """Let go of destinations for which nothing rests any more: a daily index has a new name every day."""
         for destination in [name for name, until in self._closed.items() if until <= now]:
@@ -101,3 +106,7 @@ class _Numbers:
             del self._numbers[: self._start]
             self._start = 0
         return number
+
+    def without(self, gone: set[int]) -> _Numbers:
+        """The others, in their order."""
+        return _Numbers(array("Q", [number for number in self._numbers[self._start :] if number not in gone]))

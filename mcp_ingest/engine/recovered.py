@@ -6,6 +6,13 @@ from mcp_ingest.errors import DamagedChunkError, SpoolError, SpoolRenewedError
 from mcp_ingest.spool import Spool
 
 
+def innermost(error: BaseException) -> BaseException:
+    """What a task group wraps up: the first of its errors."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 async def recovered(error: BaseException, spool: Spool) -> bool:
     """Whether it makes sense to begin anew now, with what is committed.
 

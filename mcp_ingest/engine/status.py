@@ -77,6 +77,8 @@ def spool_status(usage: Usage, now: int) -> dict[str, Any]:
         "chunks": usage.chunks,
         "oldest_age_seconds": age(usage.oldest, now),
         "dead_letters": usage.dead_letters,
+        "dead_letter_bytes": usage.letters.bytes,
+        "oldest_dead_letter_age_seconds": age(usage.letters.oldest, now),
     }
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import orjson
 
 from mcp_ingest.codecs.segments import inflate
+from mcp_ingest.spool.letter_reader import LetterReader
 from mcp_ingest.spool.model import Chunk, DeadLetter
 from mcp_ingest.spool.reader import Reader
-from mcp_ingest.spool.rows import SELECT_LETTER
 from mcp_ingest.spool.transaction import Damage
 
 
@@ -139,8 +139,13 @@ def letters_about(reader: Reader, wanted: Wanted, below: int, letters: int) -> l
     if wanted.trace is not None:
         clauses.append("json_extract(record, '$.trace_id') = ?")
         values.append(wanted.trace)
-    query = f"{SELECT_LETTER} WHERE number < ? AND number >= ? AND ({' OR '.join(clauses)}) ORDER BY number DESC"
-    return [DeadLetter(*row) for row in reader.connection.execute(query, (below, below - letters, *values))]
+    where = f"number < ? AND number >= ? AND ({' OR '.join(clauses)})"
+    rows = reader.connection.execute(
+        f"SELECT number FROM dead_letters WHERE {where} ORDER BY number DESC",  # noqa: S608  words of ours
+        (below, below - letters, *values),
+    ).fetchall()
+    read = LetterReader(reader.connection).letter
+    return [letter for letter in (read(number) for (number,) in rows) if letter is not None]
 
 
 def newest_letter(reader: Reader) -> int:

@@ -40,6 +40,13 @@ class RecentChunks:
             if number in self._chunks:
                 self._drop(number)
 
+    def forget(self, output: str, numbers: set[int]) -> None:
+        """This output is not to be given these any more, though others owe them still."""
+        for number in numbers & self._chunks.keys():
+            chunk = self._chunks[number]
+            rest = {name: column for name, column in chunk.destinations.items() if name != output}
+            self._chunks[number] = replace(chunk, destinations=rest)
+
     def _drop(self, number: int) -> None:
         self._bytes -= _size(self._chunks.pop(number))
 
@@ -52,7 +59,8 @@ class RecentChunks:
         """The chunks behind `after` (not less than `floor`) that name the output."""
         found: list[Chunk] = []
         size = 0
-        for number in range(after + 1, self._last + 1):
+        few = self._last - after <= len(self._chunks)  # most numbers may be of chunks that are gone
+        for number in range(after + 1, self._last + 1) if few else [n for n in self._chunks if n > after]:
             chunk = self._chunks.get(number)
             if chunk is None or output not in chunk.destinations:
                 continue

@@ -13,11 +13,23 @@ from msgspec import Meta
 from mcp_ingest.codecs.bulk import ENTRY_BYTES, bulk_entries, entry_ids, entry_lines
 from mcp_ingest.codecs.columns import Coded, Late, nanoseconds
 from mcp_ingest.codecs.segments import Segment, inflate
-from mcp_ingest.component import ByteSize, Settings
+from mcp_ingest.component import ByteSize, Duration, Settings
 from mcp_ingest.errors import DamagedChunkError, DecodeError
 from mcp_ingest.event import Term
 
 NORMAL, HIGH = 0, 1
+
+
+class DeadLetterSettings(Settings):
+    """How long dead letters are kept, and how many bytes of them."""
+
+    max_age: Annotated[Duration, Meta(description="Age above which a dead letter is let go, counted as `expired`.")] = (
+        msgspec.field(default_factory=lambda: Duration(30 * 86_400))
+    )
+    max_bytes: Annotated[
+        ByteSize | None,
+        Meta(description="Bytes above which the oldest are let go; without it an eighth of `spool.max_bytes`."),
+    ] = None
 
 
 class SpoolSettings(Settings):
@@ -28,12 +40,36 @@ class SpoolSettings(Settings):
         ByteSize, Meta(description="Used bytes above which `when_full` applies; the write-ahead log counts apart.")
     ] = msgspec.field(default_factory=lambda: ByteSize(8 * 2**30))
     when_full: Annotated[
-        Literal["block"], Meta(description="`block`: inputs wait, their senders see backpressure.")
+        Literal["block", "drop_oldest", "reject"],
+        Meta(
+            description="`block`: inputs wait, their senders see backpressure. `drop_oldest`: the oldest events are "
+            "let go, errors last. `reject`: senders are refused and come again; files are read later."
+        ),
     ] = "block"
+    max_removed_backlog: Annotated[
+        ByteSize,
+        Meta(description="Bytes that an output may owe which the configuration has no more; above, its oldest go."),
+    ] = msgspec.field(default_factory=lambda: ByteSize(2**30))
     ballast_bytes: Annotated[
         ByteSize,
         Meta(description="Size of the file that is given up when the disk is full, so that deletes still work."),
     ] = msgspec.field(default_factory=lambda: ByteSize(16 * 2**20))
+    dead_letters: Annotated[DeadLetterSettings, Meta(description="What is kept of events that could not go on.")] = (
+        msgspec.field(default_factory=DeadLetterSettings)
+    )
+
+    def check(self) -> list[str]:
+        """Dead letters must leave room for events."""
+        chosen = self.dead_letters.max_bytes
+        if chosen is not None and chosen * 2 > self.max_bytes:
+            return ["dead_letters.max_bytes: must be half of `spool.max_bytes` at most: the rest is for events"]
+        return []
+
+    @property
+    def dead_letter_bytes(self) -> int:
+        """The bound of the dead letters' bytes."""
+        chosen = self.dead_letters.max_bytes
+        return self.max_bytes // 8 if chosen is None else chosen
 
 
 class InputKey(NamedTuple):
@@ -91,9 +127,16 @@ class NewChunk:
         return cls(pipeline, priority, bulk_entries(ids, lines), tags, destinations)
 
 
+Form = Literal["record", "undecodable", "withheld"]
+
+
 @dataclass(slots=True)
 class DeadLetter:
-    """An event that could not go on, masked: `record` is JSON, `output` is empty for one of the way in."""
+    """An event that could not go on, masked: `record` is JSON, `output` is empty for one of the way in.
+
+    `form` says what the record is: the event's own ("record"), what could not be decoded ("undecodable"), or only
+    that masking it failed ("withheld"). `output_type`, `signature` and `number` are given by the spool.
+    """
 
     time: int  # when it died, nanoseconds since 1970
     reason: str
@@ -107,7 +150,66 @@ class DeadLetter:
     stage: str = ""
     output: str = ""
     destination: str = ""
-    number: int = 0  # given by the spool
+    form: Form = "record"
+    received: int = 0  # nanoseconds since 1970; of one of an output the time of its commit
+    output_type: str = ""
+    signature: str = ""
+    number: int = 0
+
+
+@dataclass(slots=True)
+class LetterGroup:
+    """Dead letters of one signature: how many, their bytes, when the first and the last died, the last one's reason."""
+
+    signature: str
+    kind: str
+    output: str
+    input: str
+    pipeline: str
+    stage: str
+    letters: int
+    bytes: int
+    oldest: int
+    newest: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which dead letters are meant: those with these numbers, or all that fit whatever is named of the rest.
+
+    `reason` is a part of the reason, in any case of letters; `since` nanoseconds since 1970.
+    """
+
+    numbers: tuple[int, ...] | None = None
+    group: str | None = None
+    output: str | None = None
+    pipeline: str | None = None
+    stage: str | None = None
+    reason: str | None = None
+    since: int | None = None
+
+
+@dataclass(slots=True)
+class KeptLetters:
+    """What there is of dead letters: how many, of each kind, their bytes, when the oldest died."""
+
+    count: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    bytes: int = 0
+    oldest: int | None = None
+
+
+@dataclass(slots=True)
+class Removal:
+    """Dead letters that leave: those with these numbers, under a term of their sum; None: those beyond the bounds.
+
+    `why` is what is wrong with those that are `lost`: what can be read of them is set aside.
+    """
+
+    numbers: Sequence[int] | None
+    term: Term = Term.DELETED
+    why: str = ""
 
 
 @dataclass(slots=True)
@@ -119,6 +221,7 @@ class Intake:
     digests: list[bytes] = field(default_factory=list)  # of forward chunk ids, 16 bytes each, all done
     letters: list[DeadLetter] = field(default_factory=list)
     ledger: Ledger = field(default_factory=Counter)
+    replayed: list[int] = field(default_factory=list)  # numbers of dead letters that this commit takes the place of
 
 
 @dataclass(slots=True)
@@ -215,12 +318,18 @@ class Usage:
     wal_bytes: int
     chunks: int
     oldest: int | None
-    dead_letters: int
+    letters: KeptLetters
+
+    @property
+    def dead_letters(self) -> int:
+        """How many are kept."""
+        return self.letters.count
 
 
 @dataclass(slots=True)
 class Held:
-    """What one output owes: events, and the commit time of the oldest (None: nothing)."""
+    """What one output owes: events, the commit time of the oldest (None: nothing), its chunks' bytes as stored."""
 
     events: int
     oldest: int | None
+    bytes: int = 0

@@ -1,8 +1,9 @@
-"""What is read from the database: chunks for an output, one chunk, dead letters; and `SpoolReader` for the CLI."""
+"""What is read from the database: chunks for an output, one chunk; and `SpoolReader` for the CLI."""
 
 from __future__ import annotations
 
 import sqlite3
+import time
 from array import array
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -12,10 +13,21 @@ from mcp_ingest.errors import DecodeError, SpoolError
 from mcp_ingest.spool import schema
 from mcp_ingest.spool.chunk import decode
 from mcp_ingest.spool.files import DATABASE, Lock
-from mcp_ingest.spool.model import Chunk, DeadLetter, Held, Ledger, Pending, Usage
+from mcp_ingest.spool.letter_reader import LAST, LetterReader, whole
+from mcp_ingest.spool.model import (
+    Chunk,
+    DeadLetter,
+    Held,
+    Ledger,
+    LetterGroup,
+    Pending,
+    Removal,
+    Selection,
+    Usage,
+)
 from mcp_ingest.spool.recovery import look
-from mcp_ingest.spool.rows import SELECT_LETTER, pending_of, resting_of
-from mcp_ingest.spool.transaction import Damage
+from mcp_ingest.spool.rows import pending_of, resting_of
+from mcp_ingest.spool.transaction import Damage, Writer
 from mcp_ingest.spool.truth import Truth, known_outputs, load
 
 Value = TypeVar("Value")
@@ -66,21 +78,6 @@ class Reader:
     def _is_owed(self, number: int) -> bool:
         return self.connection.execute("SELECT 1 FROM owed WHERE chunk = ?", (number,)).fetchone() is not None
 
-    def letters(self, limit: int, before: int | None, output: str | None, pipeline: str | None) -> list[DeadLetter]:
-        """Dead letters, the newest first."""
-        rows = self.connection.execute(
-            SELECT_LETTER + " WHERE number < coalesce(:before, 9223372036854775807)"
-            " AND (:output IS NULL OR output = :output) AND (:pipeline IS NULL OR pipeline = :pipeline)"
-            " ORDER BY number DESC LIMIT :limit",
-            {"before": before, "output": output, "pipeline": pipeline, "limit": limit},
-        )
-        return [DeadLetter(*row) for row in rows]
-
-    def letter(self, number: int) -> DeadLetter | None:
-        """One dead letter."""
-        row = self.connection.execute(SELECT_LETTER + " WHERE number = ?", (number,)).fetchone()
-        return DeadLetter(*row) if row else None
-
     def pending(self, name: str, output: int, chunk: int | None) -> list[Pending]:
         """What an output owes of chunks that its mark has passed, or of one of them."""
         return pending_of(self.connection, name, output, chunk)
@@ -92,6 +89,8 @@ class Reader:
 
 class SpoolReader:
     """The spool of a daemon that is not running: for `status` and `dead-letters`. Use it with `with`.
+
+    It changes nothing but what `drop_letters` deletes.
 
     `outputs` (name to type) are the configuration's; without them every output of the database counts as
     configured. SpoolError when there is no spool, a process has it, or it cannot be read.
@@ -111,6 +110,7 @@ class SpoolReader:
             self._connection = look(self._directory)
             self._truth = self._load()
             self._reader = Reader(self._connection, schema.uuids(self._connection))
+            self._letters = LetterReader(self._connection)
         except (sqlite3.Error, OSError) as error:
             self._lock.give()
             raise SpoolError(f"the spool in {self._directory} cannot be read: {error}") from error
@@ -144,7 +144,7 @@ class SpoolReader:
         if output not in self._truth.ids:
             return Held(0, None)
         state = self._truth.output(output)
-        return Held(state.events, state.oldest)
+        return Held(state.events, state.oldest, state.bytes)
 
     def backlog_of_removed_outputs(self) -> dict[str, Held]:
         """What is owed to outputs that the configuration does not have."""
@@ -158,15 +158,28 @@ class SpoolReader:
         """The committed positions whose key begins so."""
         return {key: value for key, value in self._truth.positions.items() if key.startswith(prefix)}
 
-    def letters(
-        self, limit: int, before: int | None = None, output: str | None = None, pipeline: str | None = None
-    ) -> list[DeadLetter]:
-        """Dead letters, the newest first."""
-        return self._reader.letters(limit, before, output, pipeline)
+    def letters(self, limit: int, before: int | None = None, wanted: Selection | None = None) -> list[DeadLetter]:
+        """Dead letters, the newest first; those that are damaged are left out."""
+        return whole(self._letters.page(wanted or Selection(), limit, before))
+
+    def letter_groups(self, wanted: Selection) -> list[LetterGroup]:
+        """Dead letters by their signatures, the largest group first."""
+        return whole(self._letters.groups(wanted))
 
     def letter(self, number: int) -> DeadLetter | None:
         """One dead letter."""
-        return self._reader.letter(number)
+        return self._letters.letter(number)
+
+    def drop_letters(self, wanted: Selection, limit: int) -> int:
+        """Delete up to so many of those that are meant, counted as `deleted`; how many that were."""
+        numbers, _ = whole(self._letters.numbers(wanted, 0, LAST, limit))
+        writer = Writer(self._connection, schema.uuids(self._connection)[-1], self._truth, time.time_ns)
+        try:
+            changes = writer.write([Removal(numbers)])
+        except sqlite3.Error as error:
+            raise SpoolError(f"the dead letters cannot be deleted: {error}") from error
+        self._truth.apply(changes)
+        return len(changes.answers[0])
 
     def look(self, question: Callable[[Reader], Value]) -> Value:
         """The answer to a question to the database."""

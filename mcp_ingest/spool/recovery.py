@@ -253,7 +253,7 @@ class Recovery:
         truth = _loaded(connection)
         held = _held(connection, truth, sums.outputs if sums else {})
         known = sums.counts if sums else Counter[Sum]()
-        made = corrections(truth.ledger, known, held, truth.letters, reason, whole=whole)
+        made = corrections(truth.ledger, known, held, truth.letters.count, reason, whole=whole)
         commits = max(truth.commits, sums.commits if sums else 0) + 1 - truth.commits
         connection.execute("BEGIN IMMEDIATE")
         connection.executemany(ADD_TO_LEDGER, [*ledger_rows(made), commit_row(commits)])

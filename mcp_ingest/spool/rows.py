@@ -1,4 +1,4 @@
-"""How values of the model stand in rows, both ways: ledger, pending bitmaps, dead letters."""
+"""How values of the model stand in rows, both ways: ledger, pending bitmaps."""
 
 from __future__ import annotations
 
@@ -6,20 +6,12 @@ import sqlite3
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields
-from operator import attrgetter
 
 from mcp_ingest.event import Term
-from mcp_ingest.spool.model import DeadLetter, InputKey, Ledger, LetterKey, OutputKey, Pending
+from mcp_ingest.spool.model import InputKey, Ledger, LetterKey, OutputKey, Pending
 
 LedgerRow = tuple[str, str, str, str, str, int]
 
-_LETTER_COLUMNS = [field.name for field in fields(DeadLetter) if field.name != "number"]
-letter_row = attrgetter(*_LETTER_COLUMNS)  # what `INSERT_LETTER` takes
-INSERT_LETTER = (
-    f"INSERT INTO dead_letters ({', '.join(_LETTER_COLUMNS)}) VALUES ({', '.join('?' * len(_LETTER_COLUMNS))})"  # noqa: S608  names of a dataclass
-)
-SELECT_LETTER = f"SELECT {', '.join(_LETTER_COLUMNS)}, number FROM dead_letters"  # noqa: S608  as above
 ADD_TO_LEDGER = """
 INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET count = count + excluded.count

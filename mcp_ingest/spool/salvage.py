@@ -24,6 +24,7 @@ from mcp_ingest.event import Term
 from mcp_ingest.spool import chunk as chunks
 from mcp_ingest.spool import layout, schema
 from mcp_ingest.spool.files import free_bytes
+from mcp_ingest.spool.letters import regroup
 from mcp_ingest.spool.model import Ledger
 from mcp_ingest.spool.pages import DatabaseFile
 from mcp_ingest.spool.rows import ADD_TO_LEDGER, COMMITS, bitmap, commit_row, commits_of, indices_of, ledger_rows
@@ -236,6 +237,7 @@ class Salvage:
             self._owe(number, [self._owing(number, outputs, name, events) for _, name, events in named])
         execute("DELETE FROM pending WHERE (chunk, output) NOT IN (SELECT chunk, output FROM owed)")
         execute("DELETE FROM chunks WHERE number NOT IN (SELECT chunk FROM owed)")
+        regroup(self._connection)
         (findings.chunks,) = execute("SELECT count(*) FROM chunks").fetchone()
         self._uuids_of_meta()
 
@@ -326,7 +328,11 @@ class Salvage:
             if not owes and not self._whole["pending"]:  # somebody does, or it would not be there
                 owes = owing
         for each in owes:
-            self._connection.execute("INSERT INTO owed VALUES (?, ?, ?)", (number, each.output.id, each.events))
+            self._connection.execute(
+                "INSERT INTO owed (chunk, output, events, bytes, priority)"
+                " SELECT number, ?, ?, length(body), priority FROM chunks WHERE number = ?",
+                (each.output.id, each.events, number),
+            )
             if number <= each.output.mark and not each.pending:
                 self._owe_all_again(number, each.output)
 

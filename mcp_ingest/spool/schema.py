@@ -51,6 +51,8 @@ CREATE TABLE owed (                 -- goes when the output's mark has passed an
     chunk INTEGER NOT NULL,
     output INTEGER NOT NULL,
     events INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,         -- of the chunk's body: what it takes while somebody owes it
+    priority INTEGER NOT NULL,      -- the chunk's: which of them go first is looked up without touching the chunks
     PRIMARY KEY (chunk, output)
 ) WITHOUT ROWID;
 CREATE TABLE pending (
@@ -69,20 +71,44 @@ CREATE TABLE seen (
     created INTEGER NOT NULL,
     digests BLOB NOT NULL           -- 16 bytes each, of one commit or of a whole block
 );
-CREATE TABLE dead_letters (
+CREATE TABLE dead_letters (         -- mcp_ingest/spool/letters.py
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     time INTEGER NOT NULL,
-    reason TEXT NOT NULL,
     kind TEXT NOT NULL,
-    tag TEXT NOT NULL,
-    record BLOB NOT NULL,
-    event_id TEXT NOT NULL,
-    event_time INTEGER NOT NULL,
+    signature TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    crc INTEGER NOT NULL,
     input TEXT NOT NULL,
     pipeline TEXT NOT NULL,
     stage TEXT NOT NULL,
     output TEXT NOT NULL,
-    destination TEXT NOT NULL
+    output_type TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    tag TEXT NOT NULL,
+    event_id TEXT NOT NULL,
+    event_time INTEGER NOT NULL,
+    received INTEGER NOT NULL,
+    destination TEXT NOT NULL,
+    form TEXT NOT NULL,
+    record BLOB NOT NULL            -- last: who looks for letters need not read it
+);
+CREATE INDEX dead_letters_by_time ON dead_letters (time);
+CREATE INDEX dead_letters_by_signature ON dead_letters (signature);
+CREATE TABLE dead_letter_groups (   -- so that a list of groups need not read all letters
+    signature TEXT PRIMARY KEY,
+    kind TEXT NOT NULL,
+    output TEXT NOT NULL,
+    input TEXT NOT NULL,
+    pipeline TEXT NOT NULL,
+    stage TEXT NOT NULL,
+    letters INTEGER NOT NULL,
+    bytes INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE damaged_letters (      -- what could be read of those that are lost
+    number INTEGER PRIMARY KEY,
+    time INTEGER NOT NULL,
+    why TEXT NOT NULL,
+    record BLOB
 );
 CREATE TABLE ledger (               -- scope: input, output or letters; one row counts the commits
     scope TEXT NOT NULL,

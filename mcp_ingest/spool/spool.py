@@ -41,6 +41,9 @@ from mcp_ingest.spool.aside import Notice, notices
 from mcp_ingest.spool.cache import RecentChunks
 from mcp_ingest.spool.care import Care, memory
 from mcp_ingest.spool.files import Ballast, Lock, cannot_use, make_directory, probe, sync_directory
+from mcp_ingest.spool.letter_reader import LetterReader
+from mcp_ingest.spool.letter_store import LetterStore
+from mcp_ingest.spool.letters import LetterBounds
 from mcp_ingest.spool.model import (
     Chunk,
     DeadLetter,
@@ -48,10 +51,12 @@ from mcp_ingest.spool.model import (
     Intake,
     Ledger,
     Pending,
+    Removal,
     Settlement,
     SpoolSettings,
     Usage,
 )
+from mcp_ingest.spool.overflow import BY_HAND, LOW_WATER, Bound, Cut, Drop, Dropped, InHand, cuts, why_full
 from mcp_ingest.spool.reader import Reader
 from mcp_ingest.spool.recovery import Opened, Recovery
 from mcp_ingest.spool.salvage import Known
@@ -78,7 +83,9 @@ class Spool:
         clock: Clock,
         logger: logging.Logger,
         metrics: Metrics,
+        bounds: Mapping[str, Bound] | None = None,
     ) -> None:
+        """`bounds` are what the configuration says of the outputs' backlogs, by name."""
         self.directory = Path(settings.directory)
         self._settings = settings
         self._names = dict(outputs)
@@ -93,7 +100,9 @@ class Spool:
         self._cache = RecentChunks(0)
         self._news = asyncio.Event()
         self._space = asyncio.Event()
-        self._full = False
+        self._over = asyncio.Event()
+        self._bounds = {name: bound for name, bound in (bounds or {}).items() if bound != Bound()}
+        self._full = self._said_full = False
         self._stuck = ""
         self._epoch = 0  # how often there was another database
         self._stale: set[str] = set()  # outputs whose deliveries still go by the database before this one
@@ -101,8 +110,13 @@ class Spool:
         self._notices_of_start: list[Notice] = []
         self._worker: Worker | None = None
         self._reader: Reader | None = None
+        self._letter_reader: LetterReader | None = None
         self._uuids = [b""]
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._letter_bounds = LetterBounds.of(settings)
+        self.dead_letters = LetterStore(
+            self._call, self._put, lambda: self._open_letter_reader, self._letter_bounds, clock, logger
+        )
 
     # --- life ----------------------------------------------------------------------------------------------
 
@@ -165,12 +179,15 @@ class Spool:
         worker.begin(self._writer(opened), self._ballast, Care(self.directory, recovery, self._memory, self._logger))
 
     def _writer(self, opened: Opened) -> Writer:
-        return Writer(opened.connection, opened.uuids[-1], opened.truth, self._clock.time_ns, opened.sums)
+        return Writer(
+            opened.connection, opened.uuids[-1], opened.truth, self._clock.time_ns, self._letter_bounds, opened.sums
+        )
 
     def _take(self, opened: Opened) -> None:
         self._truth, self._uuids = opened.truth, opened.uuids
         self._cache = RecentChunks(opened.truth.last)
         self._reader = Reader(opened.connection, frozenset(opened.uuids))
+        self._letter_reader = LetterReader(opened.connection)
 
     def _database(self, recovery: Recovery, *, patient: bool) -> Opened:
         """The database with what it holds; on a full disk the ballast goes."""
@@ -221,7 +238,30 @@ class Spool:
         self._begun(settlement.output)
         await self._put(settlement)
 
-    def _put(self, work: Intake | Settlement | Damage | Callable[[], Any]) -> asyncio.Future[Any]:
+    async def drop(self, cut: Cut, in_hand: Mapping[str, InHand]) -> Dropped:
+        """Let go of a slice of the cut, in one transaction with its counters; empty when nothing may go now.
+
+        `in_hand` are the chunks of which each output's delivery holds events. No delivery may take anything from the
+        spool meanwhile.
+        """
+        held = {self._truth.ids[name]: each for name, each in in_hand.items()}
+        dropped: Dropped = await self._put(Drop(cut, held))
+        return dropped
+
+    async def drop_backlog(self, name: str) -> int:
+        """Let go of all that a removed output owes, by its `name (type)`; how many events that were.
+
+        SpoolError when it is no removed output with a backlog.
+        """
+        state = self._truth.removed_state(name)
+        if state is None:
+            raise SpoolError(f"there is no backlog of a removed output {name!r}")
+        events = 0
+        while state.bytes:
+            events += (await self.drop(Cut([{state.id: BY_HAND}], state.bytes, frees=False), {})).events
+        return events
+
+    def _put(self, work: Intake | Settlement | Damage | Removal | Drop | Callable[[], Any]) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if self._worker is None:
             future.set_exception(SpoolError("the spool is closed"))
@@ -239,8 +279,12 @@ class Spool:
             self._truth.apply(changes)
             self._cache.add(changes.chunks)
             self._cache.drop(changes.gone)
+            for output, numbers in changes.forgotten.items():
+                self._cache.forget(output, numbers)
             self._seconds.observe(changes.seconds)
             self._commits.inc()
+            if changes.expired:
+                self.dead_letters.expired(changes.expired)
         for future, value, error in results:
             if future.done():  # cancelled meanwhile
                 continue
@@ -267,11 +311,13 @@ class Spool:
     def reconnected(self, connection: sqlite3.Connection) -> None:
         """The worker's, in its thread: the files are new ones with the same content."""
         self._open_reader.connection = connection
+        self._letter_reader = LetterReader(connection)
 
     def renewed(self, opened: Opened) -> Writer:
         """The worker's, in its thread: what could be read of a damaged database is in a new one."""
         assert self._loop is not None
         self._reader = Reader(opened.connection, frozenset(opened.uuids))
+        self._letter_reader = LetterReader(opened.connection)
         self._loop.call_soon_threadsafe(self._begin_anew, opened)
         return self._writer(opened)
 
@@ -297,10 +343,21 @@ class Spool:
         return answer.result()
 
     def _signal(self) -> None:
-        if self.has_room():
-            self._space.set()
-        else:
-            self._space.clear()
+        why = self.why_full()
+        (self._space.clear if why else self._space.set)()
+        (self._over.set if self.cuts() else self._over.clear)()
+        if why or self._said_full:
+            self._say(why)
+
+    def _say(self, why: str | None) -> None:
+        """One line when nothing more is taken and one when there is room again, not at each commit about the limit."""
+        if why and not self._said_full and not self._over.is_set() and not self._full and not self._stuck:
+            self._said_full = True
+            what = "events are refused" if self._settings.when_full == "reject" else "inputs wait"
+            self._logger.warning("%s: %s until something is delivered", why, what)
+        elif not why and self._said_full and self._truth.space.used < LOW_WATER * self._settings.max_bytes:
+            self._said_full = False
+            self._logger.info("the spool takes events again")
 
     # --- what is committed ---------------------------------------------------------------------------------
 
@@ -332,7 +389,20 @@ class Spool:
     def held(self, output: str) -> Held:
         """What the output owes: events above its mark and pending ones."""
         state = self._truth.output(output)
-        return Held(state.events, state.oldest)
+        return Held(state.events, state.oldest, state.bytes)
+
+    def names(self) -> dict[int, str]:
+        """The outputs of the configuration by the id that a `Cut` has for them."""
+        return {number: name for name, number in self._truth.ids.items()}
+
+    def cuts(self) -> list[Cut]:
+        """What may be let go because something is over a bound: the spool, its disk, an output's backlog."""
+        wants = max(2 * self._settings.ballast_bytes, self._truth.space.used // 16) if self._full else 0
+        return cuts(self._truth, self._settings, self._bounds, wants)
+
+    def output_type(self, output: str) -> str | None:
+        """The type of an output of the configuration; None for a name that it does not have."""
+        return self._names.get(output)
 
     def usage(self) -> Usage:
         """How full the spool is."""
@@ -353,13 +423,30 @@ class Spool:
     # --- waiting -------------------------------------------------------------------------------------------
 
     def has_room(self) -> bool:
-        """Whether an intake may be committed: used pages below the limit, and the disk not full."""
-        return not self._full and not self._stuck and self._truth.space.used < self._settings.max_bytes
+        """Whether an intake may be committed: the disk is not full, and no bound is reached that `when_full` is for."""
+        return self.why_full() is None
+
+    def why_full(self) -> str | None:
+        """Why no intake may be committed now, None when it may."""
+        if self._stuck:
+            return f"the disk of the spool refuses: {self._stuck}"
+        return "the spool is full" if self._full else why_full(self._truth, self._settings, self._bounds)
+
+    @property
+    def rejects(self) -> bool:
+        """Whether a full spool refuses events (`when_full: reject`) rather than letting their senders wait."""
+        return self._settings.when_full == "reject"
 
     async def room(self) -> None:
-        """Wait until there is room; the policy `block` is to await this before each commit."""
+        """Wait until there is room."""
         while not self.has_room():
             await self._space.wait()
+
+    async def overflow(self) -> list[Cut]:
+        """Wait until something may be let go because it is over a bound; what."""
+        while not (found := self.cuts()):
+            await self._over.wait()
+        return found
 
     async def news(self, output: str, after: int) -> int:
         """Wait for a chunk numbered above `after` that names the output; the highest such number."""
@@ -427,15 +514,13 @@ class Spool:
         number = self._truth.ids[output]
         return await self._call(lambda: self._open_reader.resting(number))
 
-    async def letters(
-        self, limit: int, before: int | None = None, output: str | None = None, pipeline: str | None = None
-    ) -> list[DeadLetter]:
-        """Dead letters, the newest first, numbered below `before`; of one output or pipeline if so asked."""
-        return await self._call(lambda: self._open_reader.letters(limit, before, output, pipeline))
+    async def letters(self, limit: int, before: int | None = None) -> list[DeadLetter]:
+        """The newest dead letters, numbered below `before`; `dead_letters` can do more."""
+        return await self.dead_letters.page(limit, before)
 
     async def letter(self, number: int) -> DeadLetter | None:
         """One dead letter."""
-        return await self._call(lambda: self._open_reader.letter(number))
+        return await self.dead_letters.get(number)
 
     async def look(self, question: Callable[[Reader], Value]) -> Value:
         """The answer to a question to the database, asked in its thread: commits wait meanwhile."""
@@ -446,3 +531,9 @@ class Spool:
         if self._reader is None:
             raise SpoolError("the spool is not open")
         return self._reader
+
+    @property
+    def _open_letter_reader(self) -> LetterReader:
+        if self._letter_reader is None:
+            raise SpoolError("the spool is not open")
+        return self._letter_reader

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from mcp_ingest.event import Term
 from mcp_ingest.spool.chunk import Stamp, encode, stamped, wanted
-from mcp_ingest.spool.model import Chunk, Intake, OutputKey, Pending, Settlement
-from mcp_ingest.spool.rows import ADD_TO_LEDGER, INSERT_LETTER, bitmap, commit_row, ledger_rows, letter_row
+from mcp_ingest.spool.dropping import let_go
+from mcp_ingest.spool.letters import LetterBook, LetterBounds
+from mcp_ingest.spool.model import Chunk, DeadLetter, Intake, KeptLetters, OutputKey, Pending, Removal, Settlement
+from mcp_ingest.spool.overflow import Drop
+from mcp_ingest.spool.rows import ADD_TO_LEDGER, bitmap, commit_row, ledger_rows
 from mcp_ingest.spool.seen import BLOCK, BLOCKS, DIGEST_BYTES, KEEP_NS, split
 from mcp_ingest.spool.sums import SumsFile
 from mcp_ingest.spool.truth import Changes, Truth, oldest_chunk, oldest_owed, used_bytes
@@ -44,7 +47,7 @@ class Damage:
     why: str
 
 
-Work = Prepared | Settlement | Damage
+Work = Prepared | Settlement | Damage | Removal | Drop
 
 
 class Writer:
@@ -56,6 +59,7 @@ class Writer:
         uuid: bytes,
         truth: Truth,
         time_ns: Callable[[], int],
+        bounds: LetterBounds | None = None,
         sums: SumsFile | None = None,
     ) -> None:
         """`sums`, where there are some, are brought up to date after each commit."""
@@ -65,12 +69,15 @@ class Writer:
         self._uuid = uuid
         self._ids = dict(truth.ids)
         self._names = {state.id: state.name for state in truth.outputs.values()}
+        self._types = {state.id: state.type for state in truth.outputs.values()}
         self._marks = {state.id: state.mark for state in truth.outputs.values()}
         self._last = {state.id: state.last for state in truth.outputs.values()}
         self._oldest = {state.id: state.oldest for state in truth.outputs.values()}
         self._number = self._committed = truth.last
         self._time_ns = time_ns
         self._loose = self._count_loose()
+        self._letters = truth.letters
+        self._bounds = bounds or LetterBounds()
         self.written = 0  # bytes of chunks and letters since the last checkpoint, about
 
     def prepare(self, intake: Intake) -> Prepared:
@@ -89,8 +96,14 @@ class Writer:
     def write(self, works: Sequence[Work]) -> Changes:
         """Write all of it, durably, or raise and leave nothing of it."""
         execute = self.connection.execute
-        transaction = _Transaction(
-            self.connection, Changes(time=self._time_ns()), dict(self._marks), dict(self._last), self._committed
+        transaction = Transaction(
+            self.connection,
+            Changes(time=self._time_ns()),
+            dict(self._marks),
+            dict(self._last),
+            self._committed,
+            self._letters,
+            self._bounds,
         )
         execute("BEGIN IMMEDIATE")
         try:
@@ -99,9 +112,14 @@ class Writer:
                     case Prepared():
                         transaction.collect(place, work)
                     case Settlement():
-                        transaction.settle(self._ids[work.output], work)
+                        output = self._ids[work.output]
+                        transaction.settle(output, work, self._types[output])
+                    case Removal():
+                        transaction.remove(place, work)
                     case Damage():
                         transaction.quarantine(work, self._names)
+                    case Drop():
+                        transaction.changes.answers[place] = let_go(self.connection, transaction, work, self._names)
             loose = self._loose + transaction.flush()
             changes = transaction.changes
             if loose >= BLOCK:
@@ -116,6 +134,7 @@ class Writer:
         self._marks, self._last = transaction.marks, transaction.last
         self._committed = max(self._committed, *self._last.values(), 0)
         self._oldest.update(changes.oldest)
+        self._letters = changes.letters or self._letters
         self.written += transaction.written
         changes.space.used = used_bytes(self.connection)
         self._commits = changes.commits = self._commits + 1
@@ -141,7 +160,7 @@ class Writer:
         if self.sums is not None:
             self.sums.close()
 
-    def _find_oldest(self, transaction: _Transaction) -> None:
+    def _find_oldest(self, transaction: Transaction) -> None:
         """What is looked up anew: outputs of which something went, and those that owed nothing before."""
         changes = transaction.changes
         first = {output for output in changes.last if self._oldest[output] is None}
@@ -179,7 +198,7 @@ def _pack_seen(connection: sqlite3.Connection, time_ns: int) -> tuple[int, bytes
     return (0, joined) if len(joined) >= size else (len(digests), None)
 
 
-class _Transaction:
+class Transaction:
     """Collects the rows of all intakes so that each table is written once; settlements are written as they come."""
 
     def __init__(
@@ -189,45 +208,56 @@ class _Transaction:
         marks: dict[int, int],
         last: dict[int, int],
         committed: int,
+        kept: KeptLetters,
+        bounds: LetterBounds,
     ) -> None:
         self._connection = connection
         self._committed = committed
+        self._kept = kept
+        self._bounds = bounds
+        self._book: LetterBook | None = None  # made when a letter comes or goes
         self.changes = changes
         self.marks = marks
         self.last = last
         self.touched: set[int] = set()
         self.written = 0
         self._chunks: list[tuple[int, int, int, int, bytes]] = []
-        self._owed: list[tuple[int, int, int]] = []
-        self._letters: list[tuple[object, ...]] = []
+        self._owed: list[tuple[int, int, int, int, int]] = []
+        self._letters: list[DeadLetter] = []
 
     # --- the way in ----------------------------------------------------------------------------------------
 
     def collect(self, place: int, prepared: Prepared) -> None:
         """Take an intake; nothing is written before `flush`."""
         changes, intake = self.changes, prepared.intake
-        changes.numbers[place] = [each.chunk.number for each in prepared.chunks]
+        changes.answers[place] = [each.chunk.number for each in prepared.chunks]
         for each in prepared.chunks:
             number = each.chunk.number
             if not each.owed:  # nobody wants it: a number, and no row
                 continue
             changes.chunks.append(each.chunk)
             self._chunks.append((number, each.chunk.created, each.chunk.priority, len(each.chunk.tags), each.body))
+            size, priority = len(each.body), each.chunk.priority
             for output, events in each.owed.items():
-                self._owed.append((number, output, events))
+                self._owed.append((number, output, events, size, priority))
                 changes.held[output] += events
+                changes.bytes[output] += size
+                if self.last[output] <= self.marks[output]:  # it owes nothing above its mark, which so passes over
+                    self.marks[output] = changes.marks[output] = number - 1  # what only others owe: no look at that
                 changes.last[output] = self.last[output] = number
         changes.positions.update(intake.positions)
         changes.digests += intake.digests
-        self._letters += map(letter_row, intake.letters)
+        self._letters += intake.letters
         changes.ledger.update(intake.ledger)
+        if intake.replayed:
+            self.letters().remove(intake.replayed, Term.REPLAYED, all_of_them=True)
 
     def flush(self) -> int:
         """Write what was collected; the number of digests among it."""
         many, changes = self._connection.executemany, self.changes
         if self._chunks:
             many("INSERT INTO chunks VALUES (?, ?, ?, ?, ?)", self._chunks)
-            many("INSERT INTO owed VALUES (?, ?, ?)", self._owed)
+            many("INSERT INTO owed VALUES (?, ?, ?, ?, ?)", self._owed)
             self.written += sum(len(row[4]) for row in self._chunks)
         if changes.positions:
             gone = [(key,) for key, value in changes.positions.items() if value is None]
@@ -235,8 +265,9 @@ class _Transaction:
             many("DELETE FROM positions WHERE key = ?", gone)
             many("INSERT INTO positions VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", kept)
         if self._letters:
-            many(INSERT_LETTER, self._letters)
-            changes.letters += len(self._letters)
+            self.written += self.letters().add(self._letters)
+        if self._book is not None:
+            changes.letters, changes.expired = self._book.close(), self._book.expired
         many(ADD_TO_LEDGER, [*ledger_rows(changes.ledger), commit_row(1)])
         if changes.digests:
             self._connection.execute(
@@ -244,43 +275,64 @@ class _Transaction:
             )
         return len(changes.digests)
 
+    # --- dead letters --------------------------------------------------------------------------------------
+
+    def letters(self) -> LetterBook:
+        """What this transaction does to them."""
+        if self._book is None:
+            self._book = LetterBook(self._connection, self._kept, self._bounds, self.changes.ledger, self.changes.time)
+        return self._book
+
+    def remove(self, place: int, removal: Removal) -> None:
+        """Dead letters that leave without a chunk in their place."""
+        if removal.numbers is None:
+            gone = self.letters().expire()
+        elif removal.term is Term.LOST:
+            gone = self.letters().lose(removal.numbers, removal.why)
+        else:
+            gone = self.letters().remove(removal.numbers, removal.term)
+        self.changes.answers[place] = gone
+
     # --- the way out ---------------------------------------------------------------------------------------
 
-    def settle(self, output: int, settlement: Settlement) -> None:
-        """Move the mark, replace pending rows, delete what nobody owes any more."""
+    def settle(self, output: int, settlement: Settlement, kind: str) -> None:
+        """Move the mark, replace pending rows, delete what nobody owes any more; `kind` is the output's type."""
         self.touched.add(output)
-        self._letters += map(letter_row, settlement.letters)
+        for letter in settlement.letters:
+            letter.output_type = kind
+        self._letters += settlement.letters
         self.changes.ledger.update(settlement.ledger)
         candidates = self._move_mark(output, settlement.mark)
         for pending in settlement.pending:
-            if self._replace_pending(output, pending):
-                candidates.add(pending.chunk)
+            if (size := self._replace_pending(output, pending)) is not None:
+                candidates[pending.chunk] = size
         self._delete_settled(output, candidates)
 
-    def _move_mark(self, output: int, mark: int | None) -> set[int]:
-        """The chunks of this output that the mark passes over."""
+    def _move_mark(self, output: int, mark: int | None) -> dict[int, int]:
+        """The chunks of this output that the mark passes over, with their bytes."""
         before = self.marks[output]
         if mark is None or mark <= before:
-            return set()
+            return {}
         mark = min(mark, self._committed)  # never over a number that is still to be given
         between = (output, before, mark)
         passed = self._connection.execute(
-            "SELECT chunk, events FROM owed WHERE output = ? AND chunk > ? AND chunk <= ?", between
+            "SELECT chunk, events, bytes FROM owed WHERE output = ? AND chunk > ? AND chunk <= ?", between
         ).fetchall()
         (pending,) = self._connection.execute(
             "SELECT total(events) FROM pending WHERE output = ? AND chunk > ? AND chunk <= ?", between
         ).fetchone()
         self._connection.execute("UPDATE outputs SET mark = ? WHERE id = ?", (mark, output))
         self.marks[output] = self.changes.marks[output] = mark
-        self.changes.held[output] += int(pending) - sum(events for _, events in passed)
-        return {chunk for chunk, _ in passed}
+        self.changes.held[output] += int(pending) - sum(events for _, events, _ in passed)
+        return {chunk: size for chunk, _, size in passed}
 
-    def _replace_pending(self, output: int, pending: Pending) -> bool:
-        """Whether the chunk is one of which now less may be owed: below the mark."""
+    def _replace_pending(self, output: int, pending: Pending) -> int | None:
+        """The bytes of the chunk if it is one of which now less may be owed: below the mark."""
         execute = self._connection.execute
         key = (output, pending.chunk, pending.destination)
-        if execute("SELECT 1 FROM owed WHERE chunk = ? AND output = ?", (pending.chunk, output)).fetchone() is None:
-            return False  # it went into quarantine while the request was under way
+        owed = execute("SELECT bytes FROM owed WHERE chunk = ? AND output = ?", (pending.chunk, output)).fetchone()
+        if owed is None:
+            return None  # it went into quarantine while the request was under way
         before = execute(
             "SELECT events FROM pending WHERE output = ? AND chunk = ? AND destination = ?", key
         ).fetchone()
@@ -293,19 +345,22 @@ class _Transaction:
         elif before:
             execute("DELETE FROM pending WHERE output = ? AND chunk = ? AND destination = ?", key)
         if pending.chunk > self.marks[output]:
-            return False
+            return None
         self.changes.held[output] += events - (before[0] if before else 0)
-        return True
+        return int(owed[0])
 
-    def _delete_settled(self, output: int, candidates: Iterable[int]) -> None:
-        ordered = sorted(candidates)
-        self._connection.executemany(
-            "DELETE FROM owed WHERE chunk = ? AND output = ?"
-            " AND NOT EXISTS (SELECT 1 FROM pending WHERE pending.output = owed.output AND pending.chunk = owed.chunk)",
-            [(chunk, output) for chunk in ordered],
-        )
-        for chunk in ordered:
-            deleted = self._connection.execute(
+    def _delete_settled(self, output: int, candidates: dict[int, int]) -> None:
+        execute = self._connection.execute
+        for chunk in sorted(candidates):
+            settled = execute(
+                "DELETE FROM owed WHERE chunk = ? AND output = ? AND NOT EXISTS"
+                " (SELECT 1 FROM pending WHERE pending.output = owed.output AND pending.chunk = owed.chunk)",
+                (chunk, output),
+            )
+            if not settled.rowcount:
+                continue
+            self.changes.bytes[output] -= candidates[chunk]
+            deleted = execute(
                 "DELETE FROM chunks WHERE number = ? AND NOT EXISTS (SELECT 1 FROM owed WHERE chunk = number)", (chunk,)
             )
             if deleted.rowcount:
@@ -316,11 +371,12 @@ class _Transaction:
     def quarantine(self, damage: Damage, names: dict[int, str]) -> None:
         """Set a chunk aside; what its outputs still owed of it is lost."""
         execute, number = self._connection.execute, damage.number
-        owed = execute("SELECT output, events FROM owed WHERE chunk = ?", (number,)).fetchall()
+        owed = execute("SELECT output, events, bytes FROM owed WHERE chunk = ?", (number,)).fetchall()
         if not owed:
             return
-        for output, events in owed:
+        for output, events, size in owed:
             lost = events
+            self.changes.bytes[output] -= size
             if number <= self.marks[output]:
                 (lost,) = execute(
                     "SELECT coalesce(sum(events), 0) FROM pending WHERE output = ? AND chunk = ?", (output, number)

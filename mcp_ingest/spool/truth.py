@@ -6,8 +6,10 @@ import sqlite3
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from mcp_ingest.spool.model import Chunk, Held, Ledger, Usage
+from mcp_ingest.spool.letters import load_kept
+from mcp_ingest.spool.model import Chunk, Held, KeptLetters, Ledger, Usage
 from mcp_ingest.spool.rows import LedgerRow, commits_of, ledger_from
 from mcp_ingest.spool.schema import PAGE
 from mcp_ingest.spool.seen import BLOCK, DIGEST_BYTES, Seen, split
@@ -24,6 +26,7 @@ class OutputState:
     last: int = 0
     events: int = 0
     oldest: int | None = None
+    bytes: int = 0  # of the chunks of which it owes something, as they are stored
 
 
 @dataclass(slots=True)
@@ -38,7 +41,7 @@ class Space:
 class Changes:
     """What one commit made true; dictionaries by the output's id in the database."""
 
-    numbers: dict[int, list[int]] = field(default_factory=dict)  # by the intake's place in the group
+    answers: dict[int, Any] = field(default_factory=dict)  # what who asked gets, by the work's place in the group
     chunks: list[Chunk] = field(default_factory=list)
     gone: list[int] = field(default_factory=list)
     positions: dict[str, bytes | None] = field(default_factory=dict)
@@ -48,8 +51,11 @@ class Changes:
     marks: dict[int, int] = field(default_factory=dict)
     last: dict[int, int] = field(default_factory=dict)
     held: Counter[int] = field(default_factory=Counter)
+    bytes: Counter[int] = field(default_factory=Counter)
+    forgotten: dict[str, set[int]] = field(default_factory=dict)  # chunks that an output owes no more, though others do
     oldest: dict[int, int | None] = field(default_factory=dict)
-    letters: int = 0
+    letters: KeptLetters | None = None  # what there is now, where that is something else than before
+    expired: int = 0
     time: int = 0
     oldest_chunk: int | None = None
     space: Space = field(default_factory=Space)
@@ -68,7 +74,7 @@ class Truth:
         self.seen = Seen()
         self.last = 0
         self.chunks = 0
-        self.letters = 0
+        self.letters = KeptLetters()
         self.oldest: int | None = None
         self.space = Space()
         self.commits = 0
@@ -89,7 +95,8 @@ class Truth:
         if changes.chunks:
             self.last = changes.chunks[-1].number
         self.chunks += len(changes.chunks) - len(changes.gone)
-        self.letters += changes.letters
+        if changes.letters is not None:
+            self.letters = changes.letters
         self.oldest = changes.oldest_chunk
         self.space = changes.space
         self.commits = changes.commits
@@ -101,6 +108,8 @@ class Truth:
             self.outputs[output].last = last
         for output, events in changes.held.items():
             self.outputs[output].events += events
+        for output, size in changes.bytes.items():
+            self.outputs[output].bytes += size
         for output, oldest in changes.oldest.items():
             self.outputs[output].oldest = oldest
 
@@ -112,11 +121,17 @@ class Truth:
         """How full the spool is."""
         return Usage(self.space.used, max_bytes, self.space.wal, self.chunks, self.oldest, self.letters)
 
+    def removed_state(self, name: str) -> OutputState | None:
+        """The state of an output that the configuration does not have, by `name (type)`."""
+        configured = set(self.ids.values())
+        removed = (state for state in self.outputs.values() if state.id not in configured)
+        return next((state for state in removed if name == f"{state.name} ({state.type})"), None)
+
     def removed(self) -> dict[str, Held]:
         """What is owed to outputs that the configuration does not have, by name and type."""
         configured = set(self.ids.values())
         return {
-            f"{state.name} ({state.type})": Held(state.events, state.oldest)
+            f"{state.name} ({state.type})": Held(state.events, state.oldest, state.bytes)
             for state in self.outputs.values()
             if state.id not in configured and state.events
         }
@@ -159,7 +174,7 @@ def load(connection: sqlite3.Connection, ids: dict[str, int]) -> Truth:
     truth.commits = commits_of(connection)
     truth.last = last_number(connection)
     (truth.chunks,) = connection.execute("SELECT count(*) FROM (SELECT DISTINCT chunk FROM owed)").fetchone()
-    (truth.letters,) = connection.execute("SELECT count(*) FROM dead_letters").fetchone()
+    truth.letters = load_kept(connection)
     truth.oldest = oldest_chunk(connection)
     truth.space = Space(used_bytes(connection))
     for created, digests in connection.execute("SELECT created, digests FROM seen ORDER BY id"):
@@ -174,11 +189,11 @@ def _outputs(connection: sqlite3.Connection) -> dict[int, OutputState]:
     states = {
         row[0]: OutputState(*row) for row in connection.execute("SELECT id, name, type, mark FROM outputs").fetchall()
     }
-    for output, last, events in connection.execute(
-        "SELECT output, max(chunk), total(CASE WHEN chunk > mark THEN events END)"
+    for output, last, events, size in connection.execute(
+        "SELECT output, max(chunk), total(CASE WHEN chunk > mark THEN events END), total(bytes)"
         " FROM owed JOIN outputs ON outputs.id = output GROUP BY output"
     ):
-        states[output].last, states[output].events = last, int(events)
+        states[output].last, states[output].events, states[output].bytes = last, int(events), int(size)
     for output, events in connection.execute(
         "SELECT output, sum(events) FROM pending JOIN outputs ON outputs.id = output"
         " WHERE chunk <= mark GROUP BY output"

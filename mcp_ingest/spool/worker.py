@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mcp_ingest.context import Clock
-from mcp_ingest.errors import IngestError, SpoolError, SpoolFullError, SpoolRenewedError
+from mcp_ingest.errors import SpoolError, SpoolFullError, SpoolRenewedError
 from mcp_ingest.event import describe
 from mcp_ingest.spool import schema
 from mcp_ingest.spool.care import Care
 from mcp_ingest.spool.files import Ballast
-from mcp_ingest.spool.model import Intake, Settlement
+from mcp_ingest.spool.model import Intake, Removal, Settlement
+from mcp_ingest.spool.overflow import Drop
 from mcp_ingest.spool.recovery import Opened
 from mcp_ingest.spool.transaction import Damage, Prepared, Work, Writer
 from mcp_ingest.spool.truth import Changes
@@ -44,7 +45,7 @@ Result = tuple[Future, Any, BaseException | None]
 class Job:
     """Something for the thread: a group's member to write, or a function to call; the future gets the result."""
 
-    work: Intake | Settlement | Damage | Callable[[], Any]
+    work: Intake | Settlement | Damage | Removal | Drop | Callable[[], Any]
     future: Future
     epoch: int = 0  # of the database that it was made for: there is a new one after a salvage
 
@@ -195,7 +196,7 @@ class Worker:
                 if self._stuck:
                     raise SpoolError(f"the disk of the spool refuses: {self._stuck}")
                 return self._writer.prepare(job.work)
-            case Settlement() | Damage():
+            case Settlement() | Damage() | Removal() | Drop():
                 if job.epoch != self._epoch:
                     raise SpoolRenewedError("the spool has a new database")
                 return job.work
@@ -214,7 +215,7 @@ class Worker:
         trouble = self._rescue() if log_bytes is None else None
         changes.space.wal = log_bytes or 0
         self._writer.written += COMMIT_BYTES
-        self._tell([(job.future, changes.numbers.get(place), trouble) for place, (job, _) in enumerate(group)], changes)
+        self._tell([(job.future, changes.answers.get(place), trouble) for place, (job, _) in enumerate(group)], changes)
         if self._stuck and trouble is None:
             self._is_free()
         if self._full:
@@ -245,8 +246,8 @@ class Worker:
                 self._commit([member])
 
     def _fail(self, jobs: list[Job], error: Exception) -> None:
-        failure: IngestError
-        if isinstance(error, SpoolError | SpoolRenewedError):
+        failure: SpoolError
+        if isinstance(error, SpoolError):
             failure = error
         elif schema.is_full(error):
             failure = SpoolFullError("the disk of the spool is full")

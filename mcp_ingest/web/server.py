@@ -1,4 +1,8 @@
-"""HTTP on port 24231: `/metrics` and health for everyone, status and dead letters for loopback or with a token."""
+"""HTTP on port 24231: `/metrics` and health for everyone, status and dead letters for loopback or with a token.
+
+What changes something must be JSON and must not come from another site's page: a browser on this machine is loopback,
+too, and sends whatever a page lets it send.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-import orjson
+import msgspec
 from aiohttp import web
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -15,8 +19,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from mcp_ingest.config.model import HttpSettings
 from mcp_ingest.engine.daemon import Daemon
 from mcp_ingest.errors import IngestError, SpoolError, refusal
-from mcp_ingest.spool.model import DeadLetter
 from mcp_ingest.web.collector import SpoolCollector
+from mcp_ingest.web.dead_letters import DeadLetterPages, json_response
 
 _OPEN = frozenset({"/metrics", "/-/healthy", "/-/ready"})
 _LOOPBACK = frozenset({"127.0.0.1", "::1"})
@@ -51,8 +55,7 @@ def _application(daemon: Daemon, settings: HttpSettings) -> web.Application:
             web.get("/-/ready", pages.ready),
             web.get("/status", pages.status),
             web.get("/api/why", pages.why),
-            web.get("/api/dead-letters", pages.letters),
-            web.get("/api/dead-letters/{number:\\d{1,18}}", pages.letter),
+            *DeadLetterPages(daemon).routes(),
         ]
     )
     return application
@@ -63,13 +66,30 @@ def _guard(settings: HttpSettings) -> Any:
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         allowed = request.path in _OPEN or request.remote in _LOOPBACK
         if not (allowed or is_token(request.headers.get("Authorization", ""), settings.token)):
-            return _json({"error": "from outside of this machine a token is needed: http.token"}, 401)
+            return json_response({"error": "from outside of this machine a token is needed: http.token"}, 401)
+        if request.method not in ("GET", "HEAD"):
+            if request.content_type != "application/json":
+                return json_response({"error": "the body must be JSON: Content-Type: application/json"}, 415)
+            if not _is_ours(request, settings.host):
+                return json_response({"error": "a page of another site may not do that"}, 403)
         try:
             return await handler(request)
         except SpoolError as error:
-            return _json({"error": str(error)}, 503)
+            return json_response({"error": str(error)}, 503)
+        except (msgspec.ValidationError, msgspec.DecodeError) as error:
+            return json_response({"error": str(error)}, 400)
 
     return guard
+
+
+def _is_ours(request: web.Request, host: str) -> bool:
+    """Whether the page that asks, if it is one, is served by us: browsers send its origin with what changes things."""
+    origin = request.headers.get("Origin")
+    if origin is None:
+        return True
+    address = request.transport.get_extra_info("sockname") if request.transport else None
+    names = ("127.0.0.1", "localhost", "[::1]", host)
+    return address is not None and origin in {f"http://{name}:{address[1]}" for name in names}
 
 
 def is_token(header: str, token: str | None) -> bool:
@@ -94,35 +114,11 @@ class _Pages:
         return web.Response(text=f"{why or 'ready'}\n", status=503 if why else 200)
 
     async def status(self, request: web.Request) -> web.Response:
-        return _json(self._daemon.status())
+        return json_response(self._daemon.status())
 
     async def why(self, request: web.Request) -> web.Response:
         asked = request.query
         if not asked.get("id"):
-            return _json({"error": "id is missing: an _id, a trace_id or the id of a forward chunk"}, 400)
+            return json_response({"error": "id is missing: an _id, a trace_id or the id of a forward chunk"}, 400)
         known = await self._daemon.why(asked["id"], asked.get("tag"), asked.get("peer"))
-        return _json(known.as_json())
-
-    async def letters(self, request: web.Request) -> web.Response:
-        try:
-            limit = max(1, min(int(request.query.get("limit", 100)), 1000))
-            before = int(request.query["before"]) if "before" in request.query else None
-        except ValueError:
-            return _json({"error": "limit and before are numbers"}, 400)
-        if before is not None and abs(before) >= 2**63:
-            return _json({"error": "before is the number of a dead letter"}, 400)
-        found = await self._daemon.spool.letters(limit, before)
-        return _json({"letters": [_letter(each) for each in found]})
-
-    async def letter(self, request: web.Request) -> web.Response:
-        found = await self._daemon.spool.letter(int(request.match_info["number"]))
-        return _json(_letter(found)) if found else _json({"error": "no such dead letter"}, 404)
-
-
-def _letter(letter: DeadLetter) -> dict[str, Any]:
-    shown = {name: getattr(letter, name) for name in DeadLetter.__dataclass_fields__}
-    return {**shown, "record": orjson.loads(letter.record)}
-
-
-def _json(value: Any, status: int = 200) -> web.Response:
-    return web.Response(body=orjson.dumps(value), status=status, content_type="application/json")
+        return json_response(known.as_json())

@@ -7,6 +7,7 @@ import http.server
 import json
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,22 @@ from mcp_ingest.spool.model import (
 
 @contextlib.contextmanager
 def answering(pages: dict[str, Any]) -> Iterator[int]:
-    """Serve these paths as JSON, all others as 404; yields the port."""
+    """Serve these paths as JSON, all others as 404; yields the port.
+
+    What is posted is answered by the function at `POST PATH`, which gets the body.
+    """
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            found = pages.get(self.path)
+            self.answer(pages.get(self.path))
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            assert self.headers["Content-Type"] == "application/json"
+            found = pages.get(f"POST {self.path}")
+            self.answer(found(body) if found else None)
+
+        def answer(self, found: Any) -> None:
             body = json.dumps({"error": "no such page"} if found is None else found).encode()
             self.send_response(404 if found is None else 200)
             self.send_header("Content-Length", str(len(body)))
@@ -83,7 +95,7 @@ async def leave_a_spool(folder: Path) -> None:
     )
     intake.letters.append(
         DeadLetter(
-            time=1_700_000_000_000_000_000,
+            time=time.time_ns(),
             reason="not JSON:\nline 1",
             kind="stage",
             tag="mcp",

@@ -19,7 +19,7 @@ RUNNING: dict[str, Any] = {
     "inputs": {"forward": {"listening": "tcp 0.0.0.0:24224", "received": 12345, "rate": 310.5}},
     "outputs": {
         "stdout": {
-            "type": "stdout", "state": "up", "why": None, "held": 5, "oldest_age_seconds": 1.5,
+            "type": "stdout", "state": "up", "why": None, "held": 5, "held_bytes": 2048, "oldest_age_seconds": 1.5,
             "delivered": 12340, "rate": 300.0,
         }
     },
@@ -52,7 +52,7 @@ def test_a_daemon_in_good_health_ends_with_0(tmp_path: Path) -> None:
     for part in (
         "mcp-ingest 1.2.3, up 2.0 h",
         "received 12,345, 310.5/s",
-        "held 5 (oldest 1.5 s)",
+        "held 5 (2.0 KiB, oldest 1.5 s)",
         "1.5 MiB of 8.0 GiB in 3 chunks",
         "ledger of forward: filtered 7 (drop 7)",
         "✓ way in: forward: 12,345 = 12,345",

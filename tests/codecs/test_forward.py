@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -289,13 +292,28 @@ def _without_option(packed: bytes) -> bytes:
     return b"\x92\xa3big\xc6" + len(packed).to_bytes(4, "big") + packed
 
 
-def test_a_huge_frame_gets_no_place_at_once() -> None:
-    """What a peer only announces takes no memory."""
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_a_huge_frame_takes_its_memory_as_it_comes() -> None:
+    """What a peer only announces takes none, and what it sent is given back with the frame."""
     decoder = Decoder(2**30)
     decoder.feed(b"\x93\xa1a\xc6\x10\x00\x00\x00" + bytes(100))
     assert list(decoder) == []
     assert decoder.needed > 2**28
-    assert decoder.place() is None
+    before = _anonymous()
+    place = decoder.place()
+    assert place is not None
+    assert len(place) == decoder.needed - 108
+    assert _anonymous() < before + 2**20
+    place[: 2**24] = bytes(2**24)
+    assert _anonymous() > before + 2**24 - 2**20
+    del place, decoder
+    assert _anonymous() < before + 2**20
+
+
+def _anonymous() -> int:
+    """Bytes of anonymous memory that this process has."""
+    text = Path("/proc/self/status").read_text()
+    return int(re.findall(r"RssAnon:\s+(\d+) kB", text)[0]) * 1024
 
 
 def test_deep_nesting_ends_where_it_ends() -> None:

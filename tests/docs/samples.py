@@ -1,6 +1,7 @@
 """The samples in README.md and docs: fenced blocks, and what their info string says is to be done with them.
 
 yaml check          a configuration, or sections of one, or a list of stages: it loads
+yaml daemon         a configuration: from here on the daemon runs with it
 LANGUAGE write=NAME a file that later samples of the page use
 LANGUAGE file=PATH  a copy of this file of the repository
 console run         commands with what they print: `…` stands for anything, numbers may differ

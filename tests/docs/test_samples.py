@@ -23,7 +23,7 @@ from tests.integration.configurations import to_store
 from tests.integration.daemon import Daemon, wait_until
 
 #: Verbs that only look: what they show comes true a moment after an event was sent.
-_LOOKS = re.compile(r"mcp-ingest (query|status|dead-letters|why)|curl ")
+_LOOKS = re.compile(r"mcp-ingest (query|status|dead-letters (list|show)|why)|curl ")
 _ENVIRONMENT = {"ELASTICSEARCH_URL": "http://localhost:9200"}
 
 
@@ -74,12 +74,12 @@ def test_copies_are_equal(page: Path) -> None:
             assert block.text == (ROOT / block.todo[5:]).read_text(encoding="utf-8"), f"{page.name}:{block.line}"
 
 
-@pytest.mark.parametrize("page", _with(PAGES, "check"), ids=_named)
+@pytest.mark.parametrize("page", _with(PAGES, "check", "daemon"), ids=_named)
 def test_configurations_load(page: Path, tmp_path: Path) -> None:
     """Each sample of a configuration is one, with the sections that it leaves out filled in."""
     (tmp_path / "secret").write_text("hunter2\n")
     for block in blocks(page):
-        if block.todo == "check":
+        if block.todo in ("check", "daemon"):
             path = tmp_path / "sample.yaml"
             path.write_text(_whole(block, tmp_path))
             load(str(path), _ENVIRONMENT)
@@ -116,6 +116,12 @@ class Session:
         path = self.directory / block.todo.removeprefix("write=")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(self._ports(block.text))
+
+    def restart(self, block: Block) -> None:
+        """The daemon with another configuration, in the page's folder."""
+        self.daemon.stop()
+        self.daemon.config.write_text(self._ports(block.text))
+        self.daemon.start()
 
     def python(self, block: Block) -> None:
         done = self._run([sys.executable, "-c", self._ports(block.text)])
@@ -184,6 +190,8 @@ def _follow(page: Path, session: Session) -> None:
     for block in blocks(page):
         if block.todo.startswith("write="):
             session.write(block)
+        elif block.todo == "daemon":
+            session.restart(block)
         elif block.todo == "run":
             session.console(block) if block.language == "console" else session.python(block)
 

@@ -21,6 +21,7 @@ from mcp_ingest.event import Batch, Origin, Term
 from mcp_ingest.metrics import Metrics
 from mcp_ingest.spool import Spool
 from mcp_ingest.spool.model import Intake, NewChunk, OutputKey, SpoolSettings
+from mcp_ingest.spool.overflow import Bound
 from mcp_ingest.verdict import AllDelivered, Request, Verdicts
 
 LOG = logging.getLogger("test")
@@ -60,10 +61,15 @@ class Scripted(Output):
 
 
 @contextlib.asynccontextmanager
-async def spool_in(directory: Path, outputs: Mapping[str, str] | None = None) -> AsyncIterator[Spool]:
+async def spool_in(
+    directory: Path,
+    outputs: Mapping[str, str] | None = None,
+    bounds: Mapping[str, Bound] | None = None,
+    **settings: Any,
+) -> AsyncIterator[Spool]:
     """A real spool in a folder, open for the length of a block."""
-    settings = SpoolSettings(directory=str(directory))
-    spool = Spool(settings, outputs or {"out": "scripted"}, SystemClock(), LOG, Metrics())
+    made = SpoolSettings(directory=str(directory), **settings)
+    spool = Spool(made, outputs or {"out": "scripted"}, SystemClock(), LOG, Metrics(), bounds)
     await spool.open()
     try:
         yield spool

@@ -158,7 +158,7 @@ def test_events_of_a_chunk_that_was_lost_count_no_more() -> None:
     (work,) = account.fetched(chunk(1, ["a", "a"]))
     account.postponed(work, [0, 1], "429")
     assert account.settlement() is not None
-    account.lost(1)
+    account.lost([1])
     account.settled(work, [0], Term.DELIVERED)
     account.died(work, 1, letter())
     made = account.settlement()

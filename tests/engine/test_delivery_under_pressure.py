@@ -365,12 +365,20 @@ async def test_waiting_with_a_reason_is_no_stall(
 ) -> None:
     """A long pause, a closed index, an event that is retried later: each explains why nothing is sent."""
     monkeypatch.setattr(module, "pause", lambda attempt, asked=None: asked or 0.02)
-    monkeypatch.setattr(module, "PARKED", 1.0)
-    for answer in (Unknown("503", after=1.0), Each([Park("blocked")]), Each([Retry("429", after=1.0)])):
+    monkeypatch.setattr(module, "PARKED", 4.0)
+    answers: tuple[Verdicts, ...] = (
+        Unknown("503", after=4.0),
+        Each([Park("blocked")]),
+        Each([Retry("429", after=4.0)]),
+    )
+
+    async def wait(number: int, answer: Verdicts) -> None:
         output = Scripted(answer)
-        output.deadline = 0.05
-        async with spool_in(tmp_path) as spool:
+        output.deadline = 0.5
+        async with spool_in(tmp_path / str(number)) as spool:
             await spool.commit(intake("a"))
             async with delivering(spool, output):
                 await until(lambda: _drained(spool))
+
+    await asyncio.gather(*[wait(number, answer) for number, answer in enumerate(answers)])
     assert not [record for record in caplog.records if "stalled" in record.getMessage()]

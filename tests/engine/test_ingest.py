@@ -13,7 +13,7 @@ from mcp_ingest.errors import IngestError, SpoolError, SpoolFullError, StreamBro
 from mcp_ingest.event import Batch, ChunkSlice, Origin, Progress, Rejected, Stream, Term
 from mcp_ingest.metrics import Metrics
 from mcp_ingest.spool import Spool
-from mcp_ingest.spool.model import Intake
+from mcp_ingest.spool.model import InputKey, Intake
 from tests.engine.parts import batch, ingesting, spool_in, until
 
 
@@ -252,3 +252,51 @@ def _hold(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Intake, a
 
     monkeypatch.setattr(spool, "submit", submit)
     return held
+
+
+# --- a full spool refuses ----------------------------------------------------------------------------------
+
+
+async def test_reject_refuses_those_who_push(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `reject` the emit raises at once, its stream takes no more, the events are counted and were not received."""
+    metrics = Metrics()
+    async with spool_in(tmp_path, when_full="reject") as spool, ingesting(spool, metrics) as ingest:
+        with monkeypatch.context() as full:
+            full.setattr(spool, "why_full", lambda: "the spool is full")
+            emit, stream = ingest.emit_for("in"), Stream()
+            for expected in (SpoolFullError, StreamBrokenError):
+                async with asyncio.timeout(5):
+                    error = await _raises(emit(batch({"n": 1}, {"n": 2}), Progress(stream)))
+                assert isinstance(error, expected)
+        await emit(batch({"n": 3}))
+        assert spool.held("out").events == 1
+        assert spool.ledger()[InputKey("in", "mcp", Term.RECEIVED)] == 1
+    assert metrics.registry.get_sample_value("mcp_ingest_refused_events_total", {"input": "in"}) == 2
+
+
+async def test_reject_lets_those_wait_who_pull(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An input that reads at its own pace waits for room; meanwhile others are refused without delay."""
+    async with spool_in(tmp_path, when_full="reject") as spool, ingesting(spool) as ingest:
+        async with asyncio.TaskGroup() as group:
+            with monkeypatch.context() as full:
+                full.setattr(spool, "why_full", lambda: "the spool is full")
+                spool._signal()
+                patient = group.create_task(ingest.emit_for("file", pulls=True)(batch({"n": 1})))
+                for _ in range(3):
+                    async with asyncio.timeout(5):
+                        error = await _raises(ingest.emit_for("in")(batch({"n": 2})))
+                    assert isinstance(error, SpoolFullError)
+                assert not patient.done()
+            spool._signal()
+        assert spool.held("out").events == 1
+
+
+async def test_a_refused_chunk_is_taken_when_it_comes_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its id is neither in flight nor remembered."""
+    async with spool_in(tmp_path, when_full="reject") as spool, ingesting(spool) as ingest:
+        emit, chunk = ingest.emit_for("in"), ChunkSlice(b"d" * 16)
+        with monkeypatch.context() as full:
+            full.setattr(spool, "why_full", lambda: "the spool is full")
+            assert isinstance(await _raises(emit(batch({"n": 1}), Progress(chunks=[chunk]))), SpoolFullError)
+        await emit(batch({"n": 1}), Progress(chunks=[chunk]))
+        assert spool.held("out").events == 1

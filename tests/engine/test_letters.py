@@ -35,6 +35,7 @@ def test_a_letter_is_masked(record: Any) -> None:
     assert b"4111111111111111" not in letter.record
     assert CARD not in letter.reason
     assert orjson.loads(letter.record)
+    assert letter.form == ("record" if isinstance(record, dict) else "undecodable")
     assert (letter.input, letter.stage, letter.pipeline, letter.time) == ("in", "parse_json", "p", 7)
     assert letter.event_id == "A" * 20 + "AAAAAAAD"
 
@@ -45,7 +46,7 @@ def test_the_pipeline_s_rules_are_applied_too() -> None:
     def mask(record: Record) -> Record:
         return dict.fromkeys(record, "***")
 
-    assert letters.safe_record({"a": "internal"}, mask) == b'{"a":"***"}'
+    assert letters.safe_record({"a": "internal"}, mask) == (b'{"a":"***"}', "record")
 
 
 def test_masking_that_fails_keeps_nothing() -> None:
@@ -54,9 +55,11 @@ def test_masking_that_fails_keeps_nothing() -> None:
     def broken(record: Record) -> Record:
         raise ValueError(record)
 
-    assert orjson.loads(letters.safe_record({"a": "internal"}, broken)) == {"masking_failed": "ValueError", "length": 1}
+    record, form = letters.safe_record({"a": "internal"}, broken)
+    assert orjson.loads(record) == {"masking_failed": "ValueError", "length": 1}
+    assert form == "withheld"
 
 
 def test_a_line_of_the_spool_is_masked_once_more() -> None:
     """What was repaired or added after redaction cannot leak through an output's letter."""
-    assert CARD.encode() not in letters.safe_line(orjson.dumps({"message": CARD}))
+    assert CARD.encode() not in letters.safe_line(orjson.dumps({"message": CARD})).record

@@ -75,3 +75,14 @@ def test_it_begins_anew_with_what_is_on_disk() -> None:
     parking.clear({"a": array("Q", [4, 5])})
     assert len(parking) == 0
     assert parking.take(0.0, 5.0) == ("a", 4, False)
+
+
+def test_chunks_that_are_not_owed_any_more_are_forgotten() -> None:
+    """What was let go is not taken up, nor does it cost a closed destination a trial."""
+    parking = Parking()
+    for destination, number in (("a", 1), ("a", 2), ("b", 1), ("a", 3)):
+        parking.rest(destination, number)
+    assert parking.take(0.0, 5.0) == ("a", 1, False)
+    parking.forget({1, 3})
+    assert parking.take(0.0, 5.0) == ("a", 2, False)
+    assert parking.take(0.0, 5.0) is None

@@ -646,6 +646,22 @@ def _connections(there: Running) -> list[Any]:
     return [found for found in gc.get_objects() if isinstance(found, Connection) and found._context is there.context]
 
 
+async def test_the_more_connections_the_less_is_read_without_asking() -> None:
+    """What all connections together read of frames that the budget knows nothing of is a part of it."""
+    body = packed(3000)  # large enough that its length is asked for
+    async with running(budget=2**21) as there:
+        writers = [(await there.connect())[1] for _ in range(32)]
+        for writer in writers:
+            writer.write(body[:-1])
+        shared = next(iter(_connections(there)))._shared
+        await until(lambda: len(shared.connections) == 32)
+        assert len(shared.window) * 32 <= 2**21 // 8
+        for writer in writers:
+            writer.close()
+        await until(lambda: not shared.connections)
+        assert len(shared.window) == len(shared.buffer)
+
+
 async def test_frames_of_unknown_length_never_wait_for_each_other() -> None:
     """Forward mode tells no length: many large ones at once pass through a budget that holds one of them."""
     entries = [(TIME, {"n": n, "fill": "x" * 200}) for n in range(10_000)]

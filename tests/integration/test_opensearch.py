@@ -95,11 +95,11 @@ def test_through_the_whole_daemon(tmp_path: Path, opensearch: OpenSearch, name: 
     config: dict[str, Any] = to_elasticsearch(opensearch.url, name + "-{@timestamp:%Y.%m.%d}", replicas=0)
     with Daemon(tmp_path, config) as daemon:
         with ForwardSender("127.0.0.1", daemon.forward_port) as sender:
-            sender.send("mcp", [(today, {"message": f"new {n}", "user": "bob"}) for n in range(50)])
+            sender.send("mcp", [(today, {"message": f"new {n}", "owner": {"name": "bob"}}) for n in range(50)])
             wait_until(daemon.drained, 60, "the first")
             opensearch.request("POST", f"/{name}-{days[0]}/_close")
             sender.send("mcp", [(before, {"message": f"old {n}"}) for n in range(50)])
-            sender.send("mcp", [(today, {"message": f"odd {n}", "user": {"name": "bob"}}) for n in range(50)])
+            sender.send("mcp", [(today, {"message": f"odd {n}", "owner": "bob"}) for n in range(50)])
             wait_until(lambda: opensearch.count(f"{name}-{days[1]}") == 50, 30, "the old ones")
             wait_until(lambda: daemon.status()["outputs"]["elasticsearch"]["held"] == 50, 30, "the odd ones parked")
         opensearch.request("POST", f"/{name}-{days[0]}/_open")
@@ -110,6 +110,6 @@ def test_through_the_whole_daemon(tmp_path: Path, opensearch: OpenSearch, name: 
     stored = [hit["_source"] for hit in opensearch.search(f"{name}-{days[0]}")]
     assert len(stored) == 100
     odd = [record for record in stored if record["message"].startswith("odd")]
-    assert {record["conflict.user"] for record in odd} == {'{"name":"bob"}'}
+    assert {record["conflict.owner"] for record in odd} == {"bob"}
     assert all(record["message"].startswith("old") for record in
                (hit["_source"] for hit in opensearch.search(f"{name}-{days[1]}")))  # fmt: skip

@@ -93,3 +93,34 @@ def test_an_untrusted_certificate_parks_and_heals(tmp_path: Path, secured: tuple
         wait_until(lambda: server.count(index) == 1, 40, what="the event in Elasticsearch")
         wait_until(daemon.drained)
         daemon.assert_closed()
+
+
+def test_a_rotated_password_and_a_forbidden_index(tmp_path: Path, secured: tuple[Elasticsearch, Path]) -> None:
+    """A password that changes in its file is used without a restart; an index that the role forbids waits alone."""
+    server, directory = secured
+    prefix = f"secured-{time.time_ns()}"
+    secret = tmp_path / "secret"
+    secret.write_text("right-password\n")
+    server.set_password("shipper", "right-password")
+    settings: dict[str, Any] = {
+        "username": "shipper",
+        "password": f"${{file:{secret}}}",
+        "ca_file": str(directory / "ca.pem"),
+        "template": False,
+    }
+    config = to_elasticsearch(server.url, prefix + "-{service_name}", **settings)
+    forbidden = to_elasticsearch(server.url, f"forbidden-{prefix}", **settings)["outputs"]["elasticsearch"]
+    config["outputs"]["forbidden"] = {"type": "elasticsearch", **forbidden}
+    with Daemon(tmp_path, config) as daemon, ForwardSender("127.0.0.1", daemon.forward_port) as sender:
+        sender.send("mcp", [(0, {"message": "with the old one", "service_name": "a"})])
+        wait_until(lambda: server.count(f"{prefix}-a") == 1, 40, what="the first event")
+        wait_until(lambda: daemon.status()["outputs"]["forbidden"]["parked"], 40, what="the forbidden index parked")
+        server.set_password("shipper", "new-password")
+        secret.write_text("new-password\n")
+        time.sleep(2)
+        sender.send("mcp", [(0, {"message": "with the new one", "service_name": "a"})])
+        wait_until(lambda: server.count(f"{prefix}-a") == 2, 40, what="the second event")
+        assert daemon.status()["outputs"]["forbidden"]["held"] == 2
+        daemon.assert_closed()
+        for password in ("right-password", "new-password"):
+            assert password not in daemon.log.read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -100,13 +101,15 @@ def delivered(output: str, mark: int, count: int, *pending: Pending) -> Settleme
     return Settlement(output, mark, list(pending), ledger=Counter({OutputKey(output, Term.DELIVERED): count}))
 
 
-def letter(reason: str = "refused", output: str = "", pipeline: str = "") -> DeadLetter:
+def letter(
+    reason: str = "refused", output: str = "", pipeline: str = "", died: int | None = None, record: bytes = b"{}"
+) -> DeadLetter:
     return DeadLetter(
-        time=1,
+        time=time.time_ns() if died is None else died,
         reason=reason,
         kind="refused",
         tag="mcp.app",
-        record=b"{}",
+        record=record,
         event_id="id",
         event_time=2,
         output=output,

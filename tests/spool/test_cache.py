@@ -49,3 +49,19 @@ def test_what_a_reader_made_of_a_chunk_is_not_kept() -> None:
     assert first is not second
     assert first.lines == second.lines
     assert first.lines.values is not second.lines.values
+
+
+def test_what_one_output_is_not_given_any_more_others_are() -> None:
+    """A chunk whose debt to one output was let go stays for the other."""
+    cache = RecentChunks(0)
+    cache.add([numbered(1, "a", "b"), numbered(2, "a", "b")])
+    cache.forget("a", {1, 7})
+    assert [each.number for each in cache.fresh("a", 0, 10**6)] == [2]
+    assert [each.number for each in cache.fresh("b", 0, 10**6)] == [1, 2]
+
+
+def test_numbers_of_chunks_that_are_gone_cost_nothing() -> None:
+    """An output that gets something once in a billion chunks does not hold up the event loop."""
+    cache = RecentChunks(0)
+    cache.add([numbered(1), numbered(10**9)])
+    assert [each.number for each in cache.fresh("a", 1, 10**6)] == [10**9]

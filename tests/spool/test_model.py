@@ -31,6 +31,7 @@ class SpoolAgainstModel(RuleBasedStateMachine):
         self.directory = Path(tempfile.mkdtemp(prefix="spool-model-"))
         self.owed: dict[str, dict[int, int]] = {output: {} for output in OUTPUTS}
         self.marks = dict.fromkeys(OUTPUTS, 0)
+        self.stored = dict.fromkeys(OUTPUTS, 0)  # the marks as a restart finds them
         self.pending: dict[str, dict[tuple[int, str], set[int]]] = {output: {} for output in OUTPUTS}
         self.positions: dict[str, bytes] = {}
         self.assigned: Counter[str] = Counter()
@@ -60,6 +61,8 @@ class SpoolAgainstModel(RuleBasedStateMachine):
         for count, names in sizes:
             self.last += 1
             for name in names:
+                if max(self.owed[name], default=0) <= self.marks[name]:  # it passes over what names others
+                    self.marks[name] = self.last - 1
                 self.owed[name][self.last] = count
                 self.assigned[name] += count
 
@@ -85,7 +88,8 @@ class SpoolAgainstModel(RuleBasedStateMachine):
             for number in self.owed[output]
             if number <= self.marks[output] and not any(key[0] == number for key in self.pending[output])
         }
-        self.marks[output] = moved
+        if moved > self.marks[output]:
+            self.marks[output] = self.stored[output] = moved
         for row in rows:
             if row.chunk not in self.owed[output] or row.chunk in settled:
                 continue
@@ -100,6 +104,7 @@ class SpoolAgainstModel(RuleBasedStateMachine):
         with SpoolReader(self.directory, OUTPUTS) as reader:
             assert {name: reader.held(name).events for name in OUTPUTS} == {name: self.held(name) for name in OUTPUTS}
             assert reader.positions() == self.positions
+        self.marks = dict(self.stored)
         self._open()
 
     def held(self, output: str) -> int:

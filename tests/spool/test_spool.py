@@ -13,7 +13,7 @@ from mcp_ingest.codecs.bulk import entry_lines
 from mcp_ingest.errors import SpoolError
 from mcp_ingest.event import Term
 from mcp_ingest.metrics import COMMITS, Metrics
-from mcp_ingest.spool.model import Intake, OutputKey, Pending, Settlement
+from mcp_ingest.spool.model import Intake, OutputKey, Pending, Selection, Settlement
 from tests.spool.making import OUTPUTS, chunk, delivered, intake, letter, new_spool, noise, opened
 
 ES, ARCHIVE = "elasticsearch", "archive"
@@ -105,8 +105,8 @@ async def test_dead_letters_are_listed_newest_first(tmp_path: Path) -> None:
         newest = await spool.letters(2)
         assert [each.reason for each in newest] == ["three", "two"]
         assert [each.reason for each in await spool.letters(5, before=newest[-1].number)] == ["one"]
-        assert [each.reason for each in await spool.letters(5, output=ES)] == ["three"]
-        assert [each.reason for each in await spool.letters(5, pipeline="mcp")] == ["one"]
+        assert [each.reason for each in await spool.dead_letters.page(5, wanted=Selection(output=ES))] == ["three"]
+        assert [each.reason for each in await spool.dead_letters.page(5, wanted=Selection(pipeline="mcp"))] == ["one"]
         assert await spool.letter(newest[0].number) == newest[0]
         assert await spool.letter(99) is None
         assert spool.usage().dead_letters == 3
@@ -294,3 +294,17 @@ async def test_a_cancelled_commit_disturbs_nobody(tmp_path: Path) -> None:
         second = spool.submit(intake(chunk(1)))
         first.cancel()
         assert await second == [2]
+
+
+async def test_a_mark_passes_over_what_only_others_owe(tmp_path: Path) -> None:
+    """An output that is seldom named looks at no chunk of a dead one's backlog; a restart changes nothing of it."""
+    async with opened(tmp_path) as spool:
+        for _ in range(20):
+            await spool.commit(intake(chunk(1, ("archive",))))
+        (number,) = await spool.commit(intake(chunk(1)))
+        assert (spool.mark("elasticsearch"), spool.mark("archive")) == (number - 1, 0)
+        assert [each.number for each in await spool.fresh("elasticsearch", 0, 2**20)] == [number]
+    async with opened(tmp_path) as spool:
+        assert [each.number for each in await spool.fresh("elasticsearch", 0, 2**20)] == [number]
+        await spool.settle(delivered("elasticsearch", number, 1))
+        assert (spool.held("elasticsearch").events, spool.held("archive").events) == (0, 20)

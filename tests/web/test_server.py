@@ -55,7 +55,10 @@ async def test_metrics_are_the_ledger_s(running: tuple[Daemon, str]) -> None:
     assert status == 200
     assert 'mcp_ingest_input_events_total{input="files",pipeline="p",reason="",term="received"} 2.0' in text
     assert 'mcp_ingest_output_events_total{output="archive",reason="",term="delivered"} 1.0' in text
-    assert "mcp_ingest_dead_letters 1.0" in text
+    assert 'mcp_ingest_dead_letters{reason="stage"} 1.0' in text
+    assert 'mcp_ingest_dead_letter_events_total{reason="stage",term="dead_lettered"} 1.0' in text
+    assert "mcp_ingest_dead_letter_bytes " in text
+    assert "mcp_ingest_dead_letter_oldest_age_seconds " in text
     assert "mcp_ingest_delivery_seconds_bucket" in text
     assert "mcp_ingest_ingest_to_delivery_seconds_count" in text
     declared = {metric.name for metric in catalogue()}
@@ -122,9 +125,10 @@ async def test_from_outside_a_token_is_needed(
 async def test_what_is_asked_is_bounded(running: tuple[Daemon, str]) -> None:
     """A negative or huge number, or a header that is no text, is answered, and never with everything or a 500."""
     _, address = running
-    for question in ("?limit=-1", "?limit=0", "?limit=99999999999999999999", "?before=-99999999999999999999"):
-        assert (await _get(address + "/api/dead-letters" + question))[0] in (200, 400), question
-    assert '"letters":[]' not in (await _get(address + "/api/dead-letters?limit=-1"))[1]
+    for question in ("?limit=-1", "?limit=0", "?before=-99999999999999999999", "?since=now", "?colour=red"):
+        for page in ("/api/dead-letters", "/api/dead-letters/groups"):
+            assert (await _get(address + page + question))[0] == 400, question
+    assert (await _get(address + "/api/dead-letters?limit=99999999"))[0] == 200
     assert (await _get(address + "/api/dead-letters?before=99999999999999999999"))[0] == 400
     assert (await _get(address + "/api/dead-letters/99999999999999999999"))[0] == 404
 

@@ -27,7 +27,8 @@ from mcp_ingest.metrics import CONNECTIONS, IGNORED_FRAMES, PROTOCOL_ERRORS
 _WORKS = 8  # emits under way for one connection
 _WORK_BYTES = 8 * 2**20  # bytes under way above which nothing more is read
 _READ_BYTES = 256 * 1024
-_UNRESERVED = _READ_BYTES  # the part of a frame that may be read without asking the budget
+_LEAST_READ_BYTES = 4096
+_UNRESERVED_SHARE = 8  # of the budget, this part may be read of frames without asking it, by all connections together
 _FAREWELL_SECONDS = 5.0  # for a peer to take the last acks when the daemon stops
 _LINGER_SECONDS = 1.0  # for a peer to read the last acks, where closing at once would reset the connection
 _NAMES = 1024  # host names remembered
@@ -47,7 +48,26 @@ class Shared:
     connections: set[Connection] = field(default_factory=set)
     addresses: Counter[str] = field(default_factory=Counter)
     names: dict[str, str] = field(default_factory=dict)
-    buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(_READ_BYTES)))  # of the read going on
+    buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(_READ_BYTES)))
+    window: memoryview = field(init=False)  # the part of it that a read may fill: the more connections, the less
+
+    def __post_init__(self) -> None:
+        self.window = self.buffer
+
+    def add(self, connection: Connection) -> None:
+        """A connection begins."""
+        self.connections.add(connection)
+        self._share()
+
+    def discard(self, connection: Connection) -> None:
+        """A connection is over, and nothing of it is under way any more."""
+        self.connections.discard(connection)
+        self._share()
+
+    def _share(self) -> None:
+        """What is read of a frame before its length is known to the budget, is bounded over all connections."""
+        each = self.context.budget.limit // _UNRESERVED_SHARE // max(1, len(self.connections))
+        self.window = self.buffer[: min(max(each, _LEAST_READ_BYTES), _READ_BYTES)]
 
     async def finish(self) -> None:
         """Read nothing more, let what is under way become durable, acknowledge it, and close."""
@@ -115,7 +135,7 @@ class Connection(asyncio.BufferedProtocol):
         name = transport.get_extra_info("peername")
         self._peer = str(name[0]) if name else "unknown"
         self._batches = Batches(self._context, self._shared.settings, self._peer)
-        self._shared.connections.add(self)
+        self._shared.add(self)
         self._shared.addresses[self._peer] += 1
         self._context.metrics.gauge(CONNECTIONS, input=self._context.name).inc()
         limit = self._shared.settings.max_connections_per_address
@@ -125,7 +145,7 @@ class Connection(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         """See asyncio: one buffer for all connections, but a large frame's body goes straight to its place."""
         self._place = None if self._leaving else self._decoder.place()
-        return self._shared.buffer if self._place is None else self._place
+        return self._shared.window if self._place is None else self._place
 
     def buffer_updated(self, nbytes: int) -> None:
         """See asyncio."""
@@ -316,7 +336,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _forget(self) -> None:
         if self._gone.is_set() and not self._works:
-            self._shared.connections.discard(self)
+            self._shared.discard(self)
 
     def _leave(self) -> None:
         """Read nothing more, and close when all under way is settled."""
@@ -387,7 +407,12 @@ class Connection(asyncio.BufferedProtocol):
         """
         buffered, needed = self._decoder.buffered, self._decoder.needed
         length = max(needed, 1 << buffered.bit_length() if buffered > needed else 0)
-        if buffered and length > _UNRESERVED and memory_of(length) > self._reserved and not self._reserving:
+        if (
+            buffered
+            and length > len(self._shared.window)
+            and memory_of(length) > self._reserved
+            and not self._reserving
+        ):
             self._give_back()
             self._reserving = True
             self._hold("budget")

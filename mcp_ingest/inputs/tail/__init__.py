@@ -120,6 +120,8 @@ class Tail(Input):
         ),
     )
 
+    pulls = True
+
     async def run(self, emit: Emit) -> None:
         """Follow the files until cancelled."""
         config, context = self.config, self.context

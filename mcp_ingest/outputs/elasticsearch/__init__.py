@@ -9,10 +9,13 @@ When not: where duplicates across a data stream's rollover cannot be borne, use 
 an `_id` in the stream's newest index only.
 
 Guarantees: a request ends after `request_seconds`. An event is delivered, a duplicate, redirected (failure store),
-refused with Elasticsearch's reason, or waits; a closed, blocked or forbidden index holds up no other. A wrong password
-or an untrusted certificate parks the output with one sentence, and it goes on by itself once that is put right.
+refused with Elasticsearch's reason, or waits; a closed, blocked, forbidden or missing index holds up no other. A wrong
+password or an untrusted certificate parks the output with one sentence, and it goes on by itself once that is put
+right: secrets from `${file:…}` and certificates are read again when their files change. Of several hosts a dead one is
+passed over and tried again; names are looked up again every half minute.
 
-Metrics: `mcp_ingest_output_events_total`, `mcp_ingest_delivery_seconds`, `mcp_ingest_retries_total` of this output.
+Metrics: `mcp_ingest_output_events_total`, `mcp_ingest_delivery_seconds`, `mcp_ingest_retries_total`,
+`mcp_ingest_output_concurrency`, `mcp_ingest_output_parked_destinations` of this output.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from msgspec import Meta
 from mcp_ingest.codecs.bulk import ENTRY_BYTES, FILTER_PATH, bulk_body, bulk_error
 from mcp_ingest.codecs.compression import compress_gzip
 from mcp_ingest.codecs.segments import gzip_body
-from mcp_ingest.component import ByteSize, Duration, Example, Output, Settings
+from mcp_ingest.component import ByteSize, Duration, Example, Output, OutputSettings, Settings
 from mcp_ingest.context import Context
 from mcp_ingest.errors import OutputError
 from mcp_ingest.event import Batch
@@ -50,7 +53,7 @@ _GRACE_SECONDS = 5.0
 _PATIENCE_PART = 3
 
 
-class ElasticsearchConfig(Settings):
+class ElasticsearchConfig(OutputSettings):
     """Where to send, as whom, under which names."""
 
     hosts: Annotated[
@@ -103,7 +106,8 @@ class ElasticsearchConfig(Settings):
 
     def check(self) -> list[str]:
         """What the types cannot say."""
-        problems = [problem for host in self.hosts if (problem := _host_problem(host))]
+        problems = super().check()
+        problems += [problem for host in self.hosts if (problem := _host_problem(host))]
         if self.username is not None and self.api_key is not None:
             problems.append("api_key: give a username or an API key, not both")
         if self.password is not None and self.username is None:
@@ -112,8 +116,6 @@ class ElasticsearchConfig(Settings):
             problems.append("client_key: needs a client_certificate")
         if self.index is not None and self.data_stream is not None:
             problems.append("data_stream: give an index or a data stream, not both")
-        if self.request_seconds <= 0:
-            problems.append("request_seconds: must be more than 0")
         for name, template in (("index", self.index), ("data_stream", self.data_stream)):
             problem = template_problem(template) if template is not None else None
             problems += [f"{name}: {template!r} {problem}"] if problem else []

@@ -23,7 +23,7 @@ from typing import Annotated, Any, ClassVar
 from msgspec import Meta
 
 from mcp_ingest.codecs.compression import compress_gzip
-from mcp_ingest.component import Example, Output, Settings
+from mcp_ingest.component import Example, Output, OutputSettings, Settings
 from mcp_ingest.context import Context
 from mcp_ingest.errors import OutputError
 from mcp_ingest.event import Batch
@@ -32,7 +32,7 @@ from mcp_ingest.outputs.file.template import folder, paths, template_problem
 from mcp_ingest.verdict import DELIVERED, DUPLICATE, AllDelivered, Each, Request, Unknown, Verdicts
 
 
-class FileConfig(Settings):
+class FileConfig(OutputSettings, kw_only=True):
     """Where the lines go."""
 
     path: Annotated[
@@ -42,7 +42,7 @@ class FileConfig(Settings):
     def check(self) -> list[str]:
         """What is wrong with the path."""
         problem = template_problem(self.path)
-        return [f"path: {self.path!r} {problem}"] if problem else []
+        return [*super().check(), *([f"path: {self.path!r} {problem}"] if problem else [])]
 
 
 class File(Output):

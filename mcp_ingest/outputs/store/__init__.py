@@ -27,7 +27,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
 import msgspec
 from msgspec import Meta
 
-from mcp_ingest.component import ByteSize, Duration, Example, Output, Settings
+from mcp_ingest.component import ByteSize, Duration, Example, Output, OutputSettings
 from mcp_ingest.context import Context
 from mcp_ingest.errors import OutputError
 from mcp_ingest.event import Batch
@@ -51,7 +51,7 @@ class _Added(NamedTuple):
 class Store(Output):
     """See the module."""
 
-    class Config(Settings):
+    class Config(OutputSettings):
         """Settings of `store`."""
 
         directory: Annotated[str, Meta(description="The store's folder; one daemon at a time writes there.")] = (
@@ -72,7 +72,7 @@ class Store(Output):
 
         def check(self) -> list[str]:
             """The bounds that tantivy and sense set."""
-            problems = []
+            problems = super().check()
             if self.heap < _MIN_HEAP:
                 problems.append(f"heap: an index writer needs at least {_MIN_HEAP} bytes")
             if self.retention <= 0:

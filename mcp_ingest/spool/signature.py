@@ -1,0 +1,53 @@
+"""The error signature of a dead letter: letters of one cause have one, so that a million of them are one line to read.
+
+It is made of what kind of error it is, where the event fell out, and the reason's shape: the reason without what varies
+from event to event. Names of fields and types stay, in brackets or backticks as Elasticsearch and our stages write
+them: they are what one has to mend. A pure function; its table of real reasons is `tests/spool/test_signature.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+_LOOKED_AT, _LONGEST = 2000, 300  # characters of a reason, and of its shape
+_STATUS = re.compile(r"[1-5]\d\d (?=[A-Za-z])")
+
+#: What varies, in this order. Bracketed values come before quoted ones, quoted ones before numbers.
+_VARIABLE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        # values that Elasticsearch puts into brackets, where names stand otherwise
+        (r"(date field|index name|index|routing|analyzed value|value) \[[^\]]*\]", r"\1 […]"),
+        (r"\[[^\[\]]*[^\[\]\w.,@|:*/+-][^\[\]]*\]", "[…]"),
+        # names that it puts into quotes
+        (r"(field)=\"([\w.@-]+)\"", r"\1=[\2]"),
+        # quoted values, also one that is cut off; an apostrophe within a word is none
+        (r"\"(?:[^\"\\]|\\.)*(?:\"|\\?$)", "…"),
+        (r"(?<!\w)[bu]?'(?:[^'\\]|\\.)*(?:'(?!\w)|\\?$)", "…"),
+        # times, ids, addresses, numbers
+        (r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?", "TIME"),
+        (r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b", "ID"),
+        (r"\b(?:0x)?(?=[a-fA-F]*\d)(?=\d*[a-fA-F])[0-9a-fA-F]{8,}\b", "ID"),
+        (r"(?<![\w-])(?=[\w-]*\d)(?=[\w-]*[a-z])(?=[\w-]*[A-Z])[\w-]{20,}(?![\w-])", "ID"),
+        (r"(?<!\w)-?\d+(?:[.,:]\d+)*(?:[eE][+-]?\d+)?|\d+", "N"),
+        (r"N(?:, ?N)+", "N"),
+    )
+)
+
+
+def shape(reason: str) -> str:
+    """The reason with its variable parts taken out; a status of HTTP at its beginning stays."""
+    text = " ".join(reason[:_LOOKED_AT].split())
+    status = _STATUS.match(text)
+    head = status[0] if status else ""
+    text = text[len(head) :]
+    for pattern, replacement in _VARIABLE:
+        text = pattern.sub(replacement, text)
+    return (head + text)[:_LONGEST]
+
+
+def signature(kind: str, where: tuple[str, str, str, str], reason: str) -> str:
+    """Twelve hexadecimal digits; `where` is output, input, pipeline and stage, empty for none."""
+    parts = "\0".join((kind, *where, shape(reason)))
+    return hashlib.blake2b(parts.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()

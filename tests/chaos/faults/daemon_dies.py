@@ -1,0 +1,32 @@
+"""The daemon ends, by `kill -9` or in good order, and is started again at once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from tests.chaos.faults import Fault
+from tests.chaos.process import DaemonError
+from tests.chaos.scene import Scene
+
+
+async def _kill(scene: Scene, rng: random.Random) -> None:
+    scene.daemon.kill()
+    if rng.random() < 0.3:  # so long that files are rotated meanwhile
+        await asyncio.sleep(rng.uniform(0.1, 1.5))
+    scene.daemon.spawn()
+
+
+async def _terminate(scene: Scene, rng: random.Random) -> None:
+    await scene.daemon.until_ready(scene.patience)  # before, SIGTERM ends it without a word, as any program
+    code = await scene.daemon.stop()
+    if code != 0:
+        raise DaemonError(f"the daemon ended with {code} on SIGTERM")
+    await asyncio.sleep(rng.choice((0.0, rng.uniform(0.1, 1.5))))
+    scene.daemon.spawn()
+
+
+FAULTS = (
+    Fault("kill", "`kill -9` of the daemon, started again at once", _kill, alone=True),
+    Fault("sigterm", "SIGTERM, and started again", _terminate, alone=True),
+)

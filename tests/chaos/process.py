@@ -1,0 +1,135 @@
+"""The daemon's process, as the driver sees it: started, killed, stopped, asked."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.chaos.control import VARIABLE, Control
+
+ROOT = Path(__file__).resolve().parents[2]
+TOKEN = "chaos"
+_STOP_SECONDS = 60.0
+_COMMAND_SECONDS = 60.0
+
+
+class DaemonError(Exception):
+    """What the daemon must never do: it ended by itself, or did not come back."""
+
+
+class DaemonProcess:
+    """`mcp-ingest run` (by `daemon.py`) in `directory`, its HTTP at `address`; `prefix` puts it into its network.
+
+    All its methods but `stop`, `ask` and `run` are called from the main thread: the kernel ends a child with the
+    *thread* that started it.
+    """
+
+    def __init__(
+        self, directory: Path, config: dict[str, Any], address: tuple[str, int], control: Control, prefix: Sequence[str]
+    ) -> None:
+        self._directory = directory
+        self._address = address
+        self._prefix = list(prefix)
+        self._environment = {**os.environ, "PYTHONPATH": str(ROOT), VARIABLE: str(control.path)}
+        self.config = directory / "mcp-ingest.yaml"
+        self.config.write_text(yaml.safe_dump(config, sort_keys=False))
+        self.log = directory / "daemon.log"
+        self.lives = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    # --- its life ---
+
+    def spawn(self) -> None:
+        """Start it; it is not ready yet."""
+        self.lives += 1
+        command = [*self._prefix, sys.executable, "-m", "tests.chaos.daemon", "-c", str(self.config)]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command, cwd=self._directory, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    async def stop(self) -> int:
+        """SIGTERM; its exit code once it has ended. DaemonError if it does not end."""
+        process, self._process = self._process, None
+        assert process is not None
+        process.send_signal(signal.SIGTERM)
+        try:
+            return await asyncio.to_thread(process.wait, _STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise DaemonError(f"it did not end within {_STOP_SECONDS:.0f} s of SIGTERM") from None
+
+    def freeze(self) -> Callable[[], None]:
+        """Stop it in its tracks (SIGSTOP); what is returned lets it go on, if it still lives."""
+        process = self._process
+        if process is None:
+            return lambda: None
+        process.send_signal(signal.SIGSTOP)
+        return lambda: process.send_signal(signal.SIGCONT)
+
+    @property
+    def is_down(self) -> bool:
+        """Whether it was ended and not started again."""
+        return self._process is None
+
+    def check(self) -> None:
+        """DaemonError if it ended, and nobody had asked it to."""
+        if self._process is not None and self._process.poll() is not None:
+            end = self.log.read_text(errors="replace")[-2000:]
+            raise DaemonError(f"the daemon ended by itself with {self._process.returncode}: {end}")
+
+    async def until_ready(self, seconds: float) -> None:
+        """Wait until it takes events. DaemonError if it does not."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.check()
+            if await asyncio.to_thread(self._page, "/-/ready") is not None:
+                return
+            await asyncio.sleep(0.02)
+        raise DaemonError(
+            f"the daemon was not ready within {seconds:.0f} s: {self.log.read_text(errors='replace')[-2000:]}"
+        )
+
+    # --- what it says ---
+
+    async def ask(self) -> dict[str, Any] | None:
+        """What `/status` says; None when it does not answer."""
+        body = await asyncio.to_thread(self._page, "/status")
+        return None if body is None else json.loads(body)
+
+    def _page(self, path: str) -> bytes | None:
+        host, port = self._address
+        request = urllib.request.Request(f"http://{host}:{port}{path}", headers={"Authorization": f"Bearer {TOKEN}"})
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                body: bytes = answer.read()
+                return body
+        except (OSError, ValueError):  # not there, not ready, or killed in the middle of its answer
+            return None
+
+    async def run(self, verb: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """`mcp-ingest VERB … -c FILE`, where the daemon runs."""
+        command = [*self._prefix, sys.executable, "-m", "mcp_ingest", verb, "-c", str(self.config), *arguments]
+        return await asyncio.to_thread(
+            subprocess.run, command, cwd=self._directory, env=self._environment, capture_output=True, text=True,
+            check=False, timeout=_COMMAND_SECONDS,
+        )  # fmt: skip
