@@ -111,7 +111,7 @@ class SpoolReader:
             self._truth = self._load()
             self._reader = Reader(self._connection, schema.uuids(self._connection))
             self._letters = LetterReader(self._connection)
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, ValueError, TypeError) as error:
             self._lock.give()
             raise SpoolError(f"the spool in {self._directory} cannot be read: {error}") from error
         except BaseException:

@@ -32,13 +32,13 @@ class Found(NamedTuple):
 
 
 def corrections(
-    ledger: Ledger, known: Mapping[Sum, int], held: Mapping[str, Found], kept: int, reason: str, *, whole: bool = True
+    ledger: Ledger, known: Mapping[Sum, int], held: Mapping[str, Found], kept: int, reason: str, *, intact: bool = False
 ) -> Ledger:
     """What is to be added to the ledger, under this reason, so that its three sums close.
 
     `known` are the sums as they were last (those of the file beside the database, or nothing), `held` the events that
-    are there for each output, `kept` the dead letters. `whole`: the ledger is that of one commit; otherwise counters
-    are missing from it, and nothing can be told from a difference.
+    are there for each output, `kept` the dead letters. `intact`: the database is that of an earlier commit, with
+    nothing missing from it; otherwise what was there before may be gone, too, and counters with it.
     """
     before = summed(ledger)
     made: Ledger = Counter()
@@ -47,32 +47,32 @@ def corrections(
             made[counter_of(each, reason)] += count - before[each]
     after = before + summed(made)
     for name in {each.name for each in after if each.scope == "output"} | set(held):
-        lost, again = _missing_at(name, held.get(name, Found(0, 0, 0)), before, after, whole)
+        lost, again = _missing_at(name, held.get(name, Found(0, 0, 0)), before, after, intact)
         made[OutputKey(name, Term.LOST, reason)] += lost
         made[OutputKey(name, Term.REPLAYED, reason)] += again
-    lost, again = _missing_letters(kept, before, after, whole)
+    lost, again = _missing_letters(kept, before, after, intact)
     made[LetterKey(Term.LOST, reason)] += lost
     made[LetterKey(Term.DEAD_LETTERED, reason)] += again
-    if not whole:
+    if not intact:
         made.update(_begun_anew(ledger, made, after))
-    return +made if whole else made
+    return +made if intact else made
 
 
-def _missing_at(name: str, found: Found, before: Counter[Sum], after: Counter[Sum], whole: bool) -> tuple[int, int]:
+def _missing_at(name: str, found: Found, before: Counter[Sum], after: Counter[Sum], intact: bool) -> tuple[int, int]:
     """How many events of an output are lost, and how many are there once more though they were settled."""
     given, settled = _sides(after, "output", name)
     owed = given - settled
     lost = max(0, owed - found.fresh - found.pending)
-    if whole:  # only what was given to it since can be gone
+    if intact:  # only what was given to it since can be gone
         lost = min(lost, given - _sides(before, "output", name)[0])
     lost = max(lost, owed - found.held)
     return lost, lost + found.held - owed
 
 
-def _missing_letters(kept: int, before: Counter[Sum], after: Counter[Sum], whole: bool) -> tuple[int, int]:
+def _missing_letters(kept: int, before: Counter[Sum], after: Counter[Sum], intact: bool) -> tuple[int, int]:
     """The same of dead letters; those that left in forgotten commits are the oldest, and there again."""
     given, gone = _sides(after, "letters", "")
-    left = gone - _sides(before, "letters", "")[1] if whole else 0
+    left = gone - _sides(before, "letters", "")[1] if intact else 0
     lost = max(0, given - gone - kept + min(left, kept))
     return lost, lost + kept - (given - gone)
 

@@ -126,7 +126,7 @@ class Recovery:
             if sums is not None and sums.schema == schema.VERSION:
                 raise SpoolDamagedError("its first page says that it is no spool") from error
             raise SpoolError(f"the spool in {self._directory} cannot be opened: {error}") from error
-        except sqlite3.Error as error:
+        except (sqlite3.Error, *_FAULTS) as error:  # a schema that is no UTF-8 breaks SQLite's own message
             if not self._is_damage(error):
                 raise
             raise SpoolDamagedError(str(error)) from error
@@ -170,24 +170,30 @@ class Recovery:
             if log.suspects:
                 raise SpoolDamagedError(f"its write-ahead log is damaged, {commits:,} commits are behind that")
         aside.release_log(self._directory)
-        made = self._correct(connection, sums, FORGOTTEN, whole=True)
+        made = self._correct(connection, sums, FORGOTTEN, intact=True)
         self._note("commits", f"the database has forgotten its last {commits:,} commits", made)
 
     def _hold_to(self, connection: sqlite3.Connection, sums: Sums) -> None:
-        """A counter that differs from its sum was changed on the disk: the sum has a checksum and is right."""
+        """A counter or mark that differs from its sum was changed on the disk: the sum has a checksum and is right."""
         truth = _loaded(connection)
         counted = summed(truth.ledger)
         wrong = [each for each, count in sums.counts.items() if counted[each] > count]
-        if not wrong and all(counted[each] == count for each, count in sums.counts.items()):
+        marks = [
+            (each.mark, number)
+            for number, each in sums.outputs.items()
+            if number in truth.outputs and truth.outputs[number].mark != each.mark
+        ]
+        if not (wrong or marks) and all(counted[each] == count for each, count in sums.counts.items()):
             return
         connection.execute("BEGIN IMMEDIATE")
+        connection.executemany("UPDATE outputs SET mark = ? WHERE id = ?", marks)
         for key in [key for key in truth.ledger if sum_of(key) in wrong]:
             ((*place, _),) = ledger_rows(Counter({key: truth.ledger[key] or 1}))
             connection.execute(
                 "DELETE FROM ledger WHERE scope = ? AND name = ? AND pipeline = ? AND term = ? AND reason = ?", place
             )
         connection.execute("COMMIT")
-        self._note("counters", "counters were damaged", self._correct(connection, sums, DAMAGED, whole=False))
+        self._note("counters", "counters or marks were damaged", self._correct(connection, sums, DAMAGED))
 
     def _begin(self, connection: sqlite3.Connection) -> Opened:
         """What is committed, and the file of sums for what comes."""
@@ -225,7 +231,7 @@ class Recovery:
             folder / DATABASE, folder / aside.LOG, target, self._outputs, self._progress, known, self._reserve
         )
         findings = salvage.run(sums)
-        made = self._account(target, sums, findings, whole=salvage.ledger_is_whole)
+        made = self._account(target, sums, findings)
         target.rename(self._directory / DATABASE)
         sync_directory(self._directory)
         notice = self._notice("database", f"the database was damaged: {why}", _found(findings), made)
@@ -237,23 +243,25 @@ class Recovery:
         self._notices.append(notice)
         return self._begin(self.connect())
 
-    def _account(self, target: Path, sums: Sums | None, findings: Findings, *, whole: bool) -> Ledger:
+    def _account(self, target: Path, sums: Sums | None, findings: Findings) -> Ledger:
         """Make the new database's ledger close, durably."""
         connection = sqlite3.connect(target, isolation_level=None)
         try:
             if sums is not None:
                 uuids = [*dict.fromkeys([sums.first, *findings.uuids, sums.uuid])]
                 connection.execute("UPDATE meta SET value = ? WHERE key = 'uuids'", (b"".join(uuids),))
-            return self._correct(connection, sums, DAMAGED, whole=whole)
+            return self._correct(connection, sums, DAMAGED)
         finally:
             connection.close()
 
-    def _correct(self, connection: sqlite3.Connection, sums: Sums | None, reason: str, *, whole: bool) -> Ledger:
+    def _correct(
+        self, connection: sqlite3.Connection, sums: Sums | None, reason: str, *, intact: bool = False
+    ) -> Ledger:
         """In one transaction: the ledger closes, the commits and numbers go on, the uuid is new; what was added."""
         truth = _loaded(connection)
         held = _held(connection, truth, sums.outputs if sums else {})
         known = sums.counts if sums else Counter[Sum]()
-        made = corrections(truth.ledger, known, held, truth.letters.count, reason, whole=whole)
+        made = corrections(truth.ledger, known, held, truth.letters.count, reason, intact=intact)
         commits = max(truth.commits, sums.commits if sums else 0) + 1 - truth.commits
         connection.execute("BEGIN IMMEDIATE")
         connection.executemany(ADD_TO_LEDGER, [*ledger_rows(made), commit_row(commits)])

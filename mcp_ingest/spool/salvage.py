@@ -357,11 +357,6 @@ class Salvage:
         findings.uuids = [*dict.fromkeys([*known, *self._uuids])]
         execute("INSERT OR REPLACE INTO meta VALUES ('uuids', ?)", (b"".join(findings.uuids),))
 
-    @property
-    def ledger_is_whole(self) -> bool:
-        """Whether every counter could be read."""
-        return self._whole["ledger"]
-
 
 def _is_possible(table: str, row: list[Value]) -> bool:
     """Whether a row of the right shape makes sense: counters have known terms, and uuids 16 bytes."""

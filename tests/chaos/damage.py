@@ -31,6 +31,7 @@ from mcp_ingest.spool import Spool
 from mcp_ingest.spool.aside import LOG
 from mcp_ingest.spool.chunk import encode
 from mcp_ingest.spool.files import DATABASE
+from mcp_ingest.spool.layout import tables
 from mcp_ingest.spool.model import InputKey, Intake, LetterKey, OutputKey, Pending, Settlement
 from mcp_ingest.spool.schema import PAGE
 from mcp_ingest.spool.sums import SUMS
@@ -182,8 +183,9 @@ def bits(directory: Path, generator: random.Random) -> list[bytes]:
 
 
 def table_roots(directory: Path, generator: random.Random) -> list[bytes]:
-    """The first pages of the tables."""
-    return [_overwrite(directory / DATABASE, number * PAGE, generator)[0] for number in range(1, 14)]
+    """The first pages of all tables and indexes."""
+    roots = [table.root for table in tables()]
+    return [each for root in roots for each in _overwrite(directory / DATABASE, (root - 1) * PAGE, generator)]
 
 
 def cut_log(directory: Path, generator: random.Random) -> list[bytes]:

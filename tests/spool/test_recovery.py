@@ -194,6 +194,19 @@ async def test_a_counter_that_the_disk_changed(tmp_path: Path, count: int) -> No
         assert_closed(spool)
 
 
+async def test_a_mark_that_the_disk_changed(tmp_path: Path) -> None:
+    """A mark that would pass over chunks which nobody has delivered is what it was at the last commit."""
+    async with opened(tmp_path) as spool:
+        await commit(spool, 1, 2, 3)
+    with sqlite3.connect(tmp_path / DATABASE) as connection:
+        connection.execute("UPDATE outputs SET mark = 2")
+    connection.close()
+    async with opened(tmp_path) as spool:
+        assert [each.number for each in await spool.fresh(ES, 0, 2**20)] == [1, 2, 3]
+        assert lost(spool) == {}
+        assert_closed(spool)
+
+
 @pytest.mark.parametrize(
     "statement",
     [
