@@ -110,7 +110,7 @@ class Delivery:
         self._settling: Settlement | None = None  # what is being recorded
         self.still = asyncio.Lock()  # nothing is taken from the spool while somebody has it
         self._unrecorded = False  # the disk takes no settlement
-        self._delivers = self._finishing = False
+        self._finishing = asyncio.Event()
 
     # --- the loop ---
 
@@ -121,12 +121,13 @@ class Delivery:
         is committed, as after a restart.
         """
         await self._start()
-        self._delivers = True
         for attempt in itertools.count(1):
+            if self._finishing.is_set():
+                return
             try:
                 await self._begin()
                 await self._deliver()
-                return
+                continue
             except Exception as error:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():  # a group's errors come before the cancellation it met
@@ -142,17 +143,21 @@ class Delivery:
                     self._log.exception("output %s: delivery failed: a fault in mcp-ingest or its disk", self.name)
                 self._metrics.gauge(OUTPUT_UP, output=self.name).set(0)
                 self._is("waiting", why)
-            await asyncio.sleep(pause(attempt))
+            await self._nap(pause(attempt))
 
-    def finish(self) -> bool:
+    def finish(self) -> None:
         """Send nothing more: `run` returns when what is under way is answered and recorded, event by event.
 
-        Whoever delivers for this output next goes on with exactly what is not settled. False where nothing was begun:
-        then there is nothing to wait for.
+        Whoever delivers for this output next goes on with exactly what is not settled.
         """
-        self._finishing = True
+        self._finishing.set()
         self._wake.set()
-        return self._delivers
+
+    async def _nap(self, seconds: float) -> None:
+        """Wait so long, or until it is to finish."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._finishing.wait()
 
     async def _begin(self) -> None:
         """Forget what is in memory; take up what is committed."""
@@ -204,6 +209,8 @@ class Delivery:
 
     async def _start(self) -> None:
         for attempt in itertools.count(1):
+            if self._finishing.is_set():
+                return
             try:
                 await self._output.start()
             except Exception as error:
@@ -211,7 +218,7 @@ class Delivery:
                     self._log.exception("output %s failed: a fault in mcp-ingest", self.name)
                 self._is("waiting", letters.safe_text(describe(error)))
                 self._metrics.gauge(OUTPUT_UP, output=self.name).set(0)
-                await asyncio.sleep(min(pause(attempt), PARKED))
+                await self._nap(min(pause(attempt), PARKED))
             else:
                 return
 
@@ -230,7 +237,7 @@ class Delivery:
 
     async def _next(self) -> list[Work]:
         """The next request's works, as soon as there is one to send and it may be sent; none once it is to finish."""
-        while not self._finishing:
+        while not self._finishing.is_set():
             self._wake.clear()
             now = self._clock.monotonic()
             if self._may_send() and now >= self._resume:

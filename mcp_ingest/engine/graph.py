@@ -239,11 +239,10 @@ class Graph:
 
     async def end_deliveries(self, names: Collection[str]) -> None:
         """Let the requests of these outputs be answered, for a while; nothing is sent any more."""
-        deliveries = {name: self.deliveries[name] for name in names}
-        tasks = [self._delivering[each] for each in deliveries.values() if each in self._delivering]
-        for delivery in deliveries.values():
-            if not delivery.finish() and delivery in self._delivering:
-                self._delivering[delivery].cancel()
+        ending = [self.deliveries[name] for name in names]
+        tasks = [self._delivering[delivery] for delivery in ending if delivery in self._delivering]
+        for delivery in ending:
+            delivery.finish()
         if not tasks:
             return
         _, late = await asyncio.wait(tasks, timeout=GRACE)

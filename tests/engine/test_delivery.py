@@ -562,7 +562,7 @@ async def test_a_delivery_that_is_to_finish_leaves_exactly_what_is_not_settled(
         delivery = Delivery("out", first, spool, SystemClock(), Metrics(), LOG)
         task = group.create_task(delivery.run())
         await until(lambda: delivery._in_flight == 1)
-        assert delivery.finish()
+        delivery.finish()
         await asyncio.sleep(0.05)
         assert not task.done()
         go_on.set()
@@ -578,13 +578,23 @@ async def test_a_delivery_that_is_to_finish_leaves_exactly_what_is_not_settled(
     assert not first.stored.keys() & second.stored.keys()
 
 
-async def test_a_delivery_that_has_not_begun_has_nothing_to_finish(tmp_path: Path) -> None:
-    """While the output cannot be made ready nothing is under way."""
+async def test_a_delivery_that_has_not_begun_finishes_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the output cannot be made ready nothing is under way; what is being opened is not left half open."""
+    monkeypatch.setattr(module, "pause", lambda attempt, asked=None: 3600)
+    monkeypatch.setattr(module, "PARKED", 3600)
 
-    class Never(Scripted):
+    class Slow(Scripted):
+        starts = 0
+
         async def start(self) -> None:
-            raise OutputError("no")
+            self.starts += 1
+            if self.starts == 1:
+                raise OutputError("no")
 
-    async with spool_in(tmp_path) as spool, delivering(spool, Never()) as delivery:
+    async with spool_in(tmp_path) as spool, asyncio.TaskGroup() as group:
+        delivery = Delivery("out", Slow(), spool, SystemClock(), Metrics(), LOG)
+        task = group.create_task(delivery.run())
         await until(lambda: delivery.state == "waiting")
-        assert not delivery.finish()
+        delivery.finish()
+        await asyncio.wait([task], timeout=5)
+        assert task.done()
