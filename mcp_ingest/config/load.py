@@ -51,6 +51,12 @@ def load_pipelines(path: str, environment: Names[str, str] = os.environ) -> dict
     return _Loader(Path(path), path, environment).pipelines_alone()
 
 
+def load_http(path: str | None, environment: Names[str, str] = os.environ) -> HttpSettings:
+    """Where the daemon of this file serves its pages, whatever mistakes the rest of it has."""
+    file, name = find_file(path, environment)
+    return _Loader(file, name, environment).settings("http", HttpSettings)
+
+
 def files_of(path: str | None, environment: Names[str, str] = os.environ) -> tuple[list[Path], list[Path]]:
     """The files that `load` reads, those with mistakes included, and the directories in which others may turn up."""
     files = Files(environment, lambda place, sentence: None)

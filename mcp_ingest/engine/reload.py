@@ -7,12 +7,12 @@ asks while one is under way gets the next one, together with all others who wait
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from mcp_ingest.config.changes import Changes, Difference
-from mcp_ingest.config.model import Configuration
+from mcp_ingest.config.model import ComponentConfig, Configuration
 from mcp_ingest.engine.change import Change
 from mcp_ingest.engine.graph import Graph
 from mcp_ingest.engine.letters import safe_text
@@ -36,15 +36,20 @@ class Neighbour(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A configuration that was taken: what it changed, and what `check` warns of."""
+    """A configuration that was taken: what it changed, and what `check` warns of.
+
+    `backlogs` are the events that outputs which it removed still owe, by `name (type)`.
+    """
 
     configuration: str
     changes: Changes
     warnings: tuple[str, ...]
+    backlogs: dict[str, int]
 
     def as_json(self) -> dict[str, Any]:
         """The same as values of JSON."""
-        return {"configuration": self.configuration, **asdict(self.changes), "warnings": self.warnings}
+        beside = {"warnings": self.warnings, "backlogs": self.backlogs}
+        return {"configuration": self.configuration, **asdict(self.changes), **beside}
 
 
 class Reloader:
@@ -109,11 +114,13 @@ class Reloader:
 
     async def _reload(self) -> Taken:
         config = await asyncio.to_thread(self._load)
-        change = Change(self._graph, config)
+        change, outputs = Change(self._graph, config), self._graph.config.outputs
         if not change.changes.nothing:
             await self._prepare(change, config)
             await self._commit(change, config)
-        return self._took(config, change.changes)
+        taken = Taken(config.path, change.changes, config.warnings, self._backlogs(outputs.values()))
+        self._took(taken)
+        return taken
 
     async def _prepare(self, change: Change, config: Configuration) -> None:
         prepared: list[Neighbour] = []
@@ -142,14 +149,21 @@ class Reloader:
         finally:
             self._committing = False
 
-    def _took(self, config: Configuration, changes: Changes) -> Taken:
+    def _backlogs(self, outputs: Iterable[ComponentConfig]) -> dict[str, int]:
+        """What those of these outputs owe that are no more."""
+        names = {f"{output.name} ({output.type})" for output in outputs}
+        removed = self._graph.spool.backlog_of_removed_outputs()
+        return {name: held.events for name, held in removed.items() if name in names}
+
+    def _took(self, taken: Taken) -> None:
         log = self._graph.around.log
-        for warning in config.warnings:
+        for warning in taken.warnings:
             log.warning("%s", warning)
-        log.info("reloaded %s: %s", config.path, summary(changes))
+        log.info("reloaded %s: %s", taken.configuration, summary(taken.changes))
+        for name, events in taken.backlogs.items():
+            log.warning("%d events of the removed output %s wait in the spool", events, name)
         self._say_success()
         collect_replaced()
-        return Taken(config.path, changes, config.warnings)
 
     def _failed(self, error: Exception) -> IngestError:
         log = self._graph.around.log
