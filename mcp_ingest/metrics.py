@@ -98,7 +98,28 @@ SPOOL_OLDEST = Metric(
     "mcp_ingest_spool_oldest_age_seconds", "gauge", "Age of the oldest chunk in the spool.", (), collected=True
 )
 
+SPOOL_SET_ASIDE = Metric(
+    "mcp_ingest_spool_set_aside_bytes",
+    "gauge",
+    "Bytes of damaged files that were set aside and are still there.",
+    (),
+    collected=True,
+)
+SPOOL_STUCK = Metric(
+    "mcp_ingest_spool_stuck",
+    "gauge",
+    "1 while the disk of the spool refuses (read-only, an I/O error, files deleted), else 0.",
+    (),
+    collected=True,
+)
+
 # counted where it happens
+SPOOL_DAMAGE = Metric(
+    "mcp_ingest_spool_damage",
+    "counter",
+    "Damage found on the spool's disk: chunk, database (salvaged), commits (forgotten), counters, replaced (database).",
+    ("kind",),
+)
 DROPPED_EVENTS = Metric(
     "mcp_ingest_dropped_events",
     "counter",

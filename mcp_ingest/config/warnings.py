@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from mcp_ingest.config import tags
+from mcp_ingest.config import loops, tags
 from mcp_ingest.config.model import ComponentConfig, PipelineConfig
 from mcp_ingest.spool.model import SpoolSettings
 
 
 def of(
-    pipelines: Mapping[str, PipelineConfig], outputs: Mapping[str, ComponentConfig], spool: SpoolSettings
+    inputs: Mapping[str, ComponentConfig],
+    pipelines: Mapping[str, PipelineConfig],
+    outputs: Mapping[str, ComponentConfig],
+    spool: SpoolSettings,
 ) -> Iterator[str]:
     """The sentences, each with its place."""
+    yield from loops.of(inputs, outputs)
     yield from _unmasked(pipelines)
     yield from _unmatched(pipelines)
     yield from _expendable(pipelines, outputs)

@@ -20,12 +20,13 @@ from mcp_ingest.engine import letters
 from mcp_ingest.engine.account import Account, Work
 from mcp_ingest.engine.pace import SMALLER_FROM, Pace
 from mcp_ingest.engine.parking import Parking
+from mcp_ingest.engine.recovered import innermost, recovered
 from mcp_ingest.engine.repair import move_aside
 from mcp_ingest.engine.retry import PARKED, pause
 from mcp_ingest.engine.waiting import Waiting
 from mcp_ingest.engine.watchdog import Stalled, Watchdog
-from mcp_ingest.engine.works import as_part, fitting, halves, is_whole, line_bytes, part
-from mcp_ingest.errors import OutputError, SpoolError
+from mcp_ingest.engine.works import as_part, check, fitting, halves, is_whole, line_bytes, part
+from mcp_ingest.errors import DamagedChunkError, OutputError, SpoolError, SpoolRenewedError
 from mcp_ingest.event import Term, describe
 from mcp_ingest.metrics import (
     DELIVERED_BYTES,
@@ -131,7 +132,9 @@ class Delivery:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():  # a group's errors come before the cancellation it met
                     raise asyncio.CancelledError from error
-                cause = _innermost(error)
+                cause = innermost(error)
+                if await recovered(cause, self._spool):
+                    continue
                 if isinstance(cause, Stalled):
                     why = f"delivery stalled and begins anew: {cause}"
                     self._metrics.counter(DELIVERY_STALLS, output=self.name).inc()
@@ -355,6 +358,8 @@ class Delivery:
                 verdicts: Verdicts = await self._output.write(request)
         except TimeoutError:
             verdicts = Unknown(f"no answer within {self._output.deadline:g} s")
+        except DamagedChunkError:
+            raise
         except Exception as error:  # a fault of the output's code: the events are safe, it is tried again
             self._log.exception("output %s failed: a fault in mcp-ingest", self.name)
             verdicts = Unknown(describe(error))
@@ -396,6 +401,8 @@ class Delivery:
             case Unknown(why, after):
                 self._fail("waiting", why, pause(self._failures + 1, after))
                 self._metrics.counter(RETRIES, output=self.name, reason="unknown").inc()
+                if self._failures == SMALLER_FROM:
+                    check(works)  # a peer may hang up over data that cannot be inflated
                 if verdicts.smaller or self._failures >= SMALLER_FROM:
                     self._waiting.put_back(works)  # to be gathered anew
                 else:
@@ -528,6 +535,8 @@ class Delivery:
                     return
                 try:
                     await self._spool.settle(settlement)
+                except SpoolRenewedError:
+                    raise
                 except SpoolError as error:
                     self._unrecorded = True
                     self._log.error("output %s: what was delivered could not be recorded: %s", self.name, error)
@@ -584,9 +593,3 @@ class Delivery:
         elif (state, why) != (self.state, self.why):
             self._log.warning("output %s: %s; nothing is lost, it is tried again", self.name, why)
         self.state, self.why = state, why
-
-
-def _innermost(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -139,10 +139,10 @@ async def test_a_commit_without_letters_asks_nothing_about_them(tmp_path: Path) 
     """Neither an intake nor a settlement without letters touches their tables."""
     async with opened(tmp_path) as spool:
         asked: list[str] = []
-        await spool._call(lambda: spool._open_reader._connection.set_trace_callback(asked.append))
+        await spool._call(lambda: spool._open_reader.connection.set_trace_callback(asked.append))
         await spool.commit(intake(chunk(2)))
         await spool.settle(Settlement(ES, 1))
-        await spool._call(lambda: spool._open_reader._connection.set_trace_callback(None))
+        await spool._call(lambda: spool._open_reader.connection.set_trace_callback(None))
     assert any("chunks" in statement for statement in asked)
     assert [statement for statement in asked if "letter" in statement] == []
 

@@ -15,6 +15,7 @@ from mcp_ingest.event import Term
 from mcp_ingest.metrics import COMMITS, Metrics
 from mcp_ingest.spool import Spool
 from mcp_ingest.spool.model import Intake, OutputKey, Pending, Selection, Settlement
+from mcp_ingest.spool.sums import read_sums
 from tests.spool.making import OUTPUTS, chunk, delivered, intake, letter, new_spool, noise, opened, settings
 
 ES, ARCHIVE = "elasticsearch", "archive"
@@ -333,8 +334,12 @@ async def test_another_configuration_s_outputs(tmp_path: Path) -> None:
         await _take(spool, OUTPUTS)
         assert [len(each.tags) for each in await spool.fresh(ARCHIVE, 0, 2**20)] == [3]
         assert spool.backlog_of_removed_outputs()["new (file)"].events == 2
+        await spool.commit(intake(chunk(1, (ES,), first=5)))
+    said = read_sums(tmp_path)
+    assert said is not None
+    assert sorted(output.name for output in said.outputs.values()) == [ARCHIVE, ES, "new"]
     async with opened(tmp_path) as spool:
-        assert (spool.held(ES).events, spool.held(ARCHIVE).events) == (5, 3)
+        assert (spool.held(ES).events, spool.held(ARCHIVE).events) == (6, 3)
 
 
 async def test_an_output_of_another_type_gets_nothing_of_the_first(tmp_path: Path) -> None:
