@@ -26,7 +26,7 @@ from mcp_ingest.spool.aside import Notice
 from mcp_ingest.spool.files import DATABASE, free_bytes, sync_directory
 from mcp_ingest.spool.model import Ledger, LetterKey, OutputKey, SpoolSettings
 from mcp_ingest.spool.pages import LogFile
-from mcp_ingest.spool.reconcile import Found, corrections
+from mcp_ingest.spool.reconcile import Found, corrections, owed_by
 from mcp_ingest.spool.rows import ADD_TO_LEDGER, commit_row, commits_of, ledger_rows
 from mcp_ingest.spool.salvage import AGAIN, Findings, Known, Salvage
 from mcp_ingest.spool.sums import Marked, Sum, Sums, SumsFile, read_sums, sum_of, summed
@@ -203,6 +203,8 @@ class Recovery:
             raise ValueError("a mark lies behind the last chunk")
         if connection.execute("SELECT 1 FROM owed WHERE typeof(events) <> 'integer' LIMIT 1").fetchone():
             raise ValueError("what is owed is no number")
+        if _misses_rows(connection, truth):
+            raise ValueError("rows of what is owed are missing")
         written = Sums(
             uuids[0], uuids[-1], truth.commits, truth.last, self._inode(), summed(truth.ledger), marked(truth)
         )
@@ -355,6 +357,17 @@ def look(directory: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _misses_rows(connection: sqlite3.Connection, truth: Truth) -> bool:
+    """Whether chunks are there that nobody owes: looked for only if an output holds other events than it should."""
+    held: Counter[str] = Counter()
+    for state in truth.outputs.values():
+        held[state.name] += state.events
+    if +held == +owed_by(truth.ledger):
+        return False
+    query = "SELECT 1 FROM chunks WHERE number NOT IN (SELECT chunk FROM owed) LIMIT 1"
+    return connection.execute(query).fetchone() is not None
 
 
 def marked(truth: Truth) -> dict[int, Marked]:
