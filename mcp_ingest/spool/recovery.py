@@ -175,13 +175,17 @@ class Recovery:
 
     def _hold_to(self, connection: sqlite3.Connection, sums: Sums) -> None:
         """A counter or mark that differs from its sum was changed on the disk: the sum has a checksum and is right."""
-        truth = _loaded(connection)
+        truth, names = _loaded(connection), known_outputs(connection)
+        for number, each in sums.outputs.items():
+            state = truth.outputs.get(number)
+            if state and ((state.name, state.type), names.get((each.name, each.type))) != (each[:2], number):
+                raise SpoolDamagedError(f"the output {each.name} is no longer what it was")
         counted = summed(truth.ledger)
         wrong = [each for each, count in sums.counts.items() if counted[each] > count]
         marks = [
             (each.mark, number)
             for number, each in sums.outputs.items()
-            if number in truth.outputs and truth.outputs[number].mark != each.mark
+            if number in truth.outputs and truth.outputs[number].mark > each.mark
         ]
         if not (wrong or marks) and all(counted[each] == count for each, count in sums.counts.items()):
             return
@@ -366,6 +370,8 @@ def _misses_rows(connection: sqlite3.Connection, truth: Truth) -> bool:
         held[state.name] += state.events
     if +held == +owed_by(truth.ledger):
         return False
+    if connection.execute("PRAGMA integrity_check('owed')").fetchone() != ("ok",):
+        return True
     query = "SELECT 1 FROM chunks WHERE number NOT IN (SELECT chunk FROM owed) LIMIT 1"
     return connection.execute(query).fetchone() is not None
 
