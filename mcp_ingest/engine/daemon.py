@@ -30,7 +30,7 @@ from mcp_ingest.engine.preview import Previews
 from mcp_ingest.engine.replay import Replay
 from mcp_ingest.engine.retry import pause
 from mcp_ingest.engine.why import Known, why
-from mcp_ingest.errors import IngestError, SpoolError
+from mcp_ingest.errors import IngestError, SpoolDiskError, SpoolError
 from mcp_ingest.event import describe
 from mcp_ingest.metrics import Metrics
 from mcp_ingest.spool import Spool
@@ -81,7 +81,10 @@ class Daemon:
 
         Raises IngestError when the spool or an input cannot be opened at all.
         """
-        await self.spool.open()
+        try:
+            await self.spool.open(self._stop)
+        except SpoolDiskError:
+            return  # told to stop while it waited for its disk
         try:
             ingest = self._build()
             tell = OwnEvents(ingest, self.clock).emit
@@ -132,6 +135,8 @@ class Daemon:
         missing = sorted(set(self.config.inputs) - set(self.listening))
         if self._stop.is_set():
             return "shutting down"
+        if trouble := self.spool.trouble():
+            return f"the disk of the spool refuses: {trouble}"
         if missing:
             return f"not listening yet: {', '.join(missing)}"
         why = self.spool.why_full()
@@ -285,12 +290,13 @@ class Daemon:
                     "held_bytes": held[name].bytes,
                     "oldest_age_seconds": status.age(held[name].oldest, wall),
                     "delivered": delivered[name],
+                    "lost": status.lost(ledger, name),
                     "rate": self._rates.rate(f"output {name}", now, delivered[name]),
                 }
                 for name, delivery in self._deliveries.items()
             },
             "removed_outputs": {name: dataclasses.asdict(each) for name, each in removed.items()},
-            "spool": status.spool_status(usage, wall),
+            "spool": status.spool_status(usage, wall) | status.damage(self.spool.notices(), self.spool.trouble()),
             "ledger": status.ledger_rows(ledger),
             "sums": status.sums(ledger, status.owed(held, removed), usage.dead_letters),
         }

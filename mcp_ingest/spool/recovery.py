@@ -143,7 +143,9 @@ class Recovery:
         """Hold the database against the sums; nothing was written to it yet."""
         uuids = schema.known_uuids(connection)
         commits = commits_of(connection)
-        if sums is None or not uuids or sums.uuid in uuids[:-1]:
+        if sums is not None and not uuids:
+            raise SpoolDamagedError("there is nothing in it")
+        if sums is None or sums.uuid in uuids[:-1]:
             aside.release_log(self._directory)
         elif sums.first != uuids[0]:
             aside.release_log(self._directory)
