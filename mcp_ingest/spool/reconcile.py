@@ -58,6 +58,15 @@ def corrections(
     return +made if intact else made
 
 
+def owed_by(ledger: Ledger) -> Counter[str]:
+    """The events that each output should hold, by its name."""
+    owed: Counter[str] = Counter()
+    for each, count in summed(ledger).items():
+        if each.scope == "output":
+            owed[each.name] += count if each.term in _GIVEN["output"] else -count
+    return owed
+
+
 def _missing_at(name: str, found: Found, before: Counter[Sum], after: Counter[Sum], intact: bool) -> tuple[int, int]:
     """How many events of an output are lost, and how many are there once more though they were settled."""
     given, settled = _sides(after, "output", name)

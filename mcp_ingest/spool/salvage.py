@@ -27,7 +27,17 @@ from mcp_ingest.spool.files import free_bytes
 from mcp_ingest.spool.letters import regroup
 from mcp_ingest.spool.model import Ledger
 from mcp_ingest.spool.pages import DatabaseFile
-from mcp_ingest.spool.rows import ADD_TO_LEDGER, COMMITS, bitmap, commit_row, commits_of, indices_of, ledger_rows
+from mcp_ingest.spool.reconcile import owed_by
+from mcp_ingest.spool.rows import (
+    ADD_TO_LEDGER,
+    COMMITS,
+    bitmap,
+    commit_row,
+    commits_of,
+    indices_of,
+    ledger_from,
+    ledger_rows,
+)
 from mcp_ingest.spool.sums import Sums
 from mcp_ingest.spool.walk import Damaged, Row, Walk
 
@@ -225,6 +235,7 @@ class Salvage:
         outputs = self._outputs()
         self._damaged_marks(outputs)
         self._damaged_pending()
+        self._whole["owed"] = self._whole["owed"] and self._adds_up()
         execute("CREATE TEMP TABLE was_owed AS SELECT chunk, output FROM owed")
         execute("CREATE UNIQUE INDEX temp.by_chunk ON was_owed (chunk, output)")
         if self._owed_is_known:
@@ -287,6 +298,20 @@ class Salvage:
             if not 0 <= output.mark <= self.findings.last:
                 output.mark = 0
                 self._connection.execute("UPDATE outputs SET mark = 0 WHERE id = ?", (output.id,))
+
+    def _adds_up(self) -> bool:
+        """Whether what was owed is what the counters say: a page may have lost rows and look whole."""
+        if not self._whole["ledger"]:
+            return True
+        rows = self._connection.execute("SELECT * FROM ledger").fetchall()
+        owed = owed_by(ledger_from(rows))
+        for name, fresh, pending in self._connection.execute(
+            "SELECT name,"
+            " (SELECT total(events) FROM owed WHERE output = id AND chunk > mark),"
+            " (SELECT total(events) FROM pending WHERE output = id AND chunk <= mark) FROM outputs"
+        ):
+            owed[name] -= int(fresh + pending)
+        return not any(owed.values())
 
     def _damaged_pending(self) -> None:
         """A pending row that means events which its chunk does not have says nothing."""

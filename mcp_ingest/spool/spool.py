@@ -120,10 +120,11 @@ class Spool:
 
     # --- life ----------------------------------------------------------------------------------------------
 
-    async def open(self) -> None:
+    async def open(self, leaving: asyncio.Event | None = None) -> None:
         """Take the lock, create or open the database, read what is committed; wait while the disk refuses.
 
-        SpoolError when another process has the spool (named by its id), or the folder cannot be used.
+        SpoolError when another process has the spool (named by its id), or the folder cannot be used, or when
+        `leaving` was set while the disk refused.
         """
         self._loop = asyncio.get_running_loop()
         worker = Worker(self, self._clock, self._logger)
@@ -136,6 +137,8 @@ class Spool:
                     break
                 except SpoolDiskError as error:
                     self._wait_for_disk(str(error))
+                    if leaving is not None and leaving.is_set():
+                        raise
                 await asyncio.sleep(DISK_SECONDS)
         except BaseException:
             await self._stop(worker)
