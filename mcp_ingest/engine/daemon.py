@@ -25,12 +25,7 @@ from mcp_ingest.engine.reload import Reloader
 from mcp_ingest.engine.replay import Replay
 from mcp_ingest.engine.watch import watch
 from mcp_ingest.engine.why import Known, why
-<<<<<<< HEAD
-from mcp_ingest.errors import IngestError, SpoolError
-=======
 from mcp_ingest.errors import IngestError, SpoolDiskError, SpoolError
-from mcp_ingest.event import describe
->>>>>>> h-truth
 from mcp_ingest.metrics import Metrics
 from mcp_ingest.spool import Spool
 
@@ -111,12 +106,9 @@ class Daemon:
         """None when every input listens and the spool takes events, else a sentence that says what is missing."""
         if self._stop.is_set():
             return "shutting down"
-<<<<<<< HEAD
-        missing = self.graph.not_listening() if self.graph.inputs else sorted(self.config.inputs)
-=======
         if trouble := self.spool.trouble():
             return f"the disk of the spool refuses: {trouble}"
->>>>>>> h-truth
+        missing = self.graph.not_listening() if self.graph.inputs else sorted(self.config.inputs)
         if missing:
             return f"not listening yet: {', '.join(missing)}"
         why = self.spool.why_full()

@@ -68,6 +68,7 @@ class Graph:
         self.spool = spool
         self.around = around
         self.listens = asyncio.Event()
+        self.changing = asyncio.Lock()  # who has it may count on its outputs
         self.inputs: dict[str, RunningInput] = {}
         self.outputs: dict[str, Output] = {}
         self.deliveries: dict[str, Delivery] = {}

@@ -56,6 +56,7 @@ from mcp_ingest.spool.model import (
     SpoolSettings,
     Usage,
 )
+from mcp_ingest.spool.moving import Owed, owed_by
 from mcp_ingest.spool.overflow import BY_HAND, LOW_WATER, Bound, Cut, Drop, Dropped, InHand, cuts, why_full
 from mcp_ingest.spool.reader import Reader
 from mcp_ingest.spool.recovery import Opened, Recovery
@@ -265,8 +266,24 @@ class Spool:
             raise SpoolError(f"there is no backlog of a removed output {name!r}")
         events = 0
         while state.bytes:
-            events += (await self.drop(Cut([{state.id: BY_HAND}], state.bytes, frees=False), {})).events
+            dropped = await self.drop(Cut([{state.id: BY_HAND}], state.bytes, frees=False), {})
+            if not dropped.size:
+                raise SpoolError(f"nothing more of {name} can be let go, though it owes {state.events} events")
+            events += dropped.events
         return events
+
+    async def backlog(self, name: str, max_bytes: int) -> tuple[int, list[Owed]]:
+        """The id of a removed output, given as `name (type)`, and what it owes, oldest first, some bytes of it.
+
+        SpoolError when there is no such output.
+        """
+        state = self._truth.removed_state(name)
+        if state is None:
+            raise SpoolError(f"there is no backlog of a removed output {name!r}")
+        owed, damages = await self._call(lambda: owed_by(self._open_reader, state, max_bytes))
+        for damage in damages:
+            await self._quarantine(damage)
+        return state.id, owed
 
     def _put(self, work: Intake | Settlement | Damage | Removal | Drop | Callable[[], Any]) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()

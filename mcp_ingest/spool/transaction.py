@@ -17,6 +17,7 @@ from mcp_ingest.spool.chunk import Stamp, encode, stamped, wanted
 from mcp_ingest.spool.dropping import let_go
 from mcp_ingest.spool.letters import LetterBook, LetterBounds, letter_bytes
 from mcp_ingest.spool.model import Chunk, DeadLetter, Intake, KeptLetters, OutputKey, Pending, Removal, Settlement
+from mcp_ingest.spool.moving import hand_over
 from mcp_ingest.spool.overflow import Drop
 from mcp_ingest.spool.rows import ADD_TO_LEDGER, bitmap, commit_row, ledger_rows
 from mcp_ingest.spool.schema import PAGE
@@ -310,6 +311,8 @@ class Transaction:
         changes.digests += intake.digests
         self._letters += intake.letters
         changes.ledger.update(intake.ledger)
+        if intake.moved is not None:
+            hand_over(self._connection, self, intake.moved)
         if intake.replayed:
             self.letters().remove(intake.replayed, Term.REPLAYED, all_of_them=True)
 

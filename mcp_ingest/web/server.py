@@ -19,6 +19,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from mcp_ingest.config.model import HttpSettings
 from mcp_ingest.engine.daemon import Daemon
 from mcp_ingest.errors import SpoolError
+from mcp_ingest.web.backlogs import BacklogPages
 from mcp_ingest.web.collector import SpoolCollector
 from mcp_ingest.web.dead_letters import DeadLetterPages, json_response
 from mcp_ingest.web.reload import ReloadPage
@@ -56,6 +57,7 @@ def _application(daemon: Daemon, site: Site) -> web.Application:
             web.get("/api/why", pages.why),
             *DeadLetterPages(daemon).routes(),
             *ReloadPage(daemon).routes(),
+            *BacklogPages(daemon).routes(),
         ]
     )
     return application

@@ -82,6 +82,7 @@ class Report:
     seconds: list[float] = field(default_factory=list)
     acks: list[list[float]] = field(default_factory=list)  # seconds, by lane
     before: Held | None = None
+    halfway: Held | None = None
     after: Held | None = None
 
     def problems(self) -> list[str]:
@@ -107,7 +108,7 @@ class Report:
             f"an ack of an input that goes on: {_spread([*self.acks[0], *self.acks[1]])}",
             f"an ack of an input that begins anew: {_spread(self.acks[2])}",
         ]
-        for when, held in (("before", self.before), ("after", self.after)):
+        for when, held in (("before", self.before), ("half way", self.halfway), ("after", self.after)):
             if held is not None:
                 shown.append(
                     f"{when}: {held.descriptors} descriptors, {held.threads} threads, {held.tasks} tasks, "
@@ -184,7 +185,9 @@ async def run(reloads: int, directory: Path) -> Report:
         try:
             await _warm_up(live, scene, report, max(2, reloads // _WARM))
             report.before = Held.now(live)
-            await _reload(live, scene, report, reloads)
+            await _reload(live, scene, report, reloads // 2)
+            report.halfway = Held.now(live)
+            await _reload(live, scene, report, reloads - reloads // 2)
         finally:
             said, _ = await asyncio.to_thread(sender.communicate)
         lanes = json.loads(said)
