@@ -46,7 +46,6 @@ from mcp_ingest.spool.letter_store import LetterStore
 from mcp_ingest.spool.letters import LetterBounds
 from mcp_ingest.spool.model import (
     Chunk,
-    DeadLetter,
     Held,
     Intake,
     Ledger,
@@ -572,14 +571,6 @@ class Spool:
         self._stale.discard(output)
         number = self._truth.ids[output]
         return await self._call(lambda: self._open_reader.resting(number))
-
-    async def letters(self, limit: int, before: int | None = None) -> list[DeadLetter]:
-        """The newest dead letters, numbered below `before`; `dead_letters` can do more."""
-        return await self.dead_letters.page(limit, before)
-
-    async def letter(self, number: int) -> DeadLetter | None:
-        """One dead letter."""
-        return await self.dead_letters.get(number)
 
     async def look(self, question: Callable[[Reader], Value]) -> Value:
         """The answer to a question to the database, asked in its thread: commits wait meanwhile."""
