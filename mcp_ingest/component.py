@@ -192,6 +192,8 @@ class Emit(Protocol):
 class Input(Component):
     """Owns a socket or a file; calls a codec, builds batches, awaits `emit`, then acknowledges."""
 
+    #: Another one of its name may start while it still runs: it keeps no positions.
+    overlaps: ClassVar[bool] = False
     #: It reads at its own pace (files, a broker) and nobody waits for its answer: with `when_full: reject` its emits
     #: wait for room, those of others raise `SpoolFullError`.
     pulls: ClassVar[bool] = False
@@ -202,6 +204,14 @@ class Input(Component):
 
         On cancellation stop taking in at once, wait for the emits under way, acknowledge them, and leave.
         """
+
+    def change_to(self, config: Any) -> Callable[[], None] | None:
+        """What makes it go on with these settings while it runs; the engine calls that between two turns.
+
+        None where it must be started anew: then the old one ends before the new one runs, or, where both `overlap`,
+        behind its start.
+        """
+        return None
 
     def place_of(self, prefix: bytes, position: int) -> str | None:
         """Where the event with this id (15 bytes, a position) came from, in words; None: not from here, or unknown."""

@@ -69,6 +69,11 @@ class Budget:
         self.used += count
         return True
 
+    def resize(self, limit: int) -> None:
+        """Another limit: what is held already stays held."""
+        self.limit = limit
+        self._wake()
+
     def give(self, count: int) -> None:
         """Give back what `take` reserved."""
         self.used -= count

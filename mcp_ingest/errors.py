@@ -37,6 +37,10 @@ class ConfigError(IngestError):
         self.problems = problems
 
 
+class AddressTakenError(IngestError):
+    """An input cannot listen because somebody else does; a reload tries again once the old inputs have ended."""
+
+
 class StreamBrokenError(IngestError):
     """An emit of this stream failed before: go back to what is committed and open a new `Stream`."""
 

@@ -180,6 +180,14 @@ TAIL_FILES = Metric("mcp_ingest_tail_files", "gauge", "Files that are followed."
 TAIL_UNREAD_BYTES = Metric(
     "mcp_ingest_tail_unread_bytes", "gauge", "Bytes in followed files, as of the last scan, not read yet.", ("input",)
 )
+CONFIG_RELOAD_SUCCESS = Metric(
+    "mcp_ingest_config_reload_success", "gauge", "1 while the last configuration that was read was taken, else 0."
+)
+CONFIG_RELOAD_TIME = Metric(
+    "mcp_ingest_config_reload_success_timestamp_seconds",
+    "gauge",
+    "When a configuration was taken last, in seconds since 1970.",
+)
 LOG_SUPPRESSED = Metric(
     "mcp_ingest_log_suppressed_lines", "counter", "Lines of our own log that the rate limit held back."
 )
@@ -326,6 +334,34 @@ class Metrics:
             raise ConfigError([f"{metric.name}: it is declared elsewhere, in another way"])
         return made
 
+    def staged(self) -> StagedMetrics:
+        """The same metrics for parts that are being built: what they declare is not seen before it is published."""
+        return StagedMetrics(self)
+
+    def forget(self, label: str, value: str) -> None:
+        """Let go of every child with this label value: what it counted is no more."""
+        for key in [key for key in self._children if _has(key, label, value)]:
+            del self._children[key]
+            names_and_values = key[1:]
+            self._made[key[0]].remove(*names_and_values[len(names_and_values) // 2 :])
+
+    def replace_series(self, series: Mapping[str, Series]) -> None:
+        """Have just these declared from now on, by name; ConfigError, and nothing changed, when two share a name."""
+        gone = [each for name, each in self._series.items() if series.get(name) is not each]
+        new = [each for name, each in series.items() if self._series.get(name) is not each]
+        for each in gone:
+            self.registry.unregister(each)
+        for place, each in enumerate(new):
+            try:
+                self.registry.register(each)
+            except ValueError:
+                for other in new[:place]:
+                    self.registry.unregister(other)
+                for other in gone:
+                    self.registry.register(other)
+                raise ConfigError([f"{each.metric.name}: another metric has this name"]) from None
+        self._series = dict(series)
+
     def _child(self, kind: Any, metric: Metric, labels: dict[str, str]) -> Any:
         key = (metric.name, *labels, *labels.values())
         child = self._children.get(key)
@@ -340,3 +376,47 @@ class Metrics:
             parent = kind(metric.name, metric.help, metric.labels, registry=self.registry, **extra)
             self._made[metric.name] = parent
         return parent.labels(**labels) if metric.labels else parent
+
+
+class StagedMetrics(Metrics):
+    """Counts into the metrics of `base`, and keeps what is declared to itself until `publish`.
+
+    What is declared as it was goes on with its values. `declared` are the series in the order in which they were
+    asked for.
+    """
+
+    def __init__(self, base: Metrics) -> None:
+        self.registry = base.registry
+        self.declared: list[Series] = []
+        self._base = base
+        self._made, self._children = base._made, base._children
+        self._series = {}
+
+    def series(self, metric: Metric, max_series: int = 1000) -> Series:
+        """As that of `Metrics`, but nobody sees it yet."""
+        made = self._series.get(metric.name) or self._base._series.get(metric.name)
+        if made is None or (metric.name not in self._series and not _alike(made, metric, max_series)):
+            made = Series(metric, max_series)
+        if not _alike(made, metric, max_series):
+            raise ConfigError([f"{metric.name}: it is declared elsewhere, in another way"])
+        self._series[metric.name] = made
+        self.declared.append(made)
+        return made
+
+    def keep(self, series: Iterable[Series]) -> None:
+        """These are declared by parts that stay."""
+        self._series.update({each.metric.name: each for each in series})
+
+    def publish(self) -> None:
+        """What is declared here is all that is declared from now on; ConfigError where names collide."""
+        self._base.replace_series(self._series)
+
+
+def _alike(series: Series, metric: Metric, max_series: int) -> bool:
+    return (series.metric, series.max_series) == (metric, max_series)
+
+
+def _has(key: tuple[str, ...], label: str, value: str) -> bool:
+    """Whether a child's key (metric, label names, their values) has this label value."""
+    middle = (len(key) + 1) // 2
+    return (label, value) in zip(key[1:middle], key[middle:], strict=True)

@@ -71,7 +71,7 @@ class Way:
         return time.process_time() - began
 
     async def _lane(self, sent: Sequence[bytes]) -> None:
-        forward = self._daemon._inputs["forward"]
+        forward = self._daemon.graph.inputs["forward"].input
         decoder, stream = Decoder(), Stream()
         batches = Batches(forward.context, forward.config, "127.0.0.1")
         for data in sent:
@@ -132,16 +132,17 @@ async def opened(scenario: Scenario, directory: Path, probes: Probes) -> AsyncIt
     daemon = Daemon(load(str(path), {"MCP_ENVIRONMENT": "production"}), Metrics(), logging.getLogger("perf"))
     await daemon.spool.open()
     try:
-        ingest = daemon._build()
-        output: Any = daemon._outputs[_OUTPUT]
+        graph = daemon.graph
+        graph.build()
+        output: Any = graph.outputs[_OUTPUT]
         output._connection = _Connection(probes)
         async with asyncio.TaskGroup() as group:
-            pump = group.create_task(ingest.run())
-            delivery = group.create_task(daemon._deliveries[_OUTPUT].run())
+            pump = group.create_task(graph.ingest.run())
+            delivery = group.create_task(graph.deliveries[_OUTPUT].run())
             try:
-                yield Way(daemon, ingest.emit_for("forward"), probes)
+                yield Way(daemon, graph.ingest.emit_for("forward"), probes)
             finally:
-                ingest.drain()
+                graph.ingest.drain()
                 await asyncio.wait([pump])
                 delivery.cancel()
     finally:

@@ -3,7 +3,15 @@
 import pytest
 
 from mcp_ingest.errors import ConfigError
-from mcp_ingest.metrics import COMMIT_SECONDS, CONNECTIONS, RECEIVED_BYTES, Metric, Metrics, catalogue
+from mcp_ingest.metrics import (
+    COMMIT_SECONDS,
+    CONNECTIONS,
+    DELIVERY_SECONDS,
+    RECEIVED_BYTES,
+    Metric,
+    Metrics,
+    catalogue,
+)
 
 
 def test_declared_once() -> None:
@@ -63,3 +71,55 @@ def test_values_wait_for_their_buckets() -> None:
     assert value("h_sum", {"a": "other"}) == 5000
     series.observe({("x",): [0.5]})
     assert value("h_bucket", {"a": "x", "le": "1.0"}) == 102
+
+
+def test_what_is_gone_is_forgotten() -> None:
+    """All children with a label's value go, of whatever metric, and others stay; they begin anew when they are back."""
+    metrics = Metrics()
+    for name in ("a", "b"):
+        metrics.counter(RECEIVED_BYTES, input=name).inc(3)
+        metrics.gauge(CONNECTIONS, input=name).set(2)
+        metrics.histogram(DELIVERY_SECONDS, output=name).observe(1)
+    metrics.histogram(COMMIT_SECONDS).observe(1)
+    metrics.forget("input", "a")
+    value = metrics.registry.get_sample_value
+    assert value("mcp_ingest_received_bytes_total", {"input": "a"}) is None
+    assert value("mcp_ingest_connections", {"input": "a"}) is None
+    assert value("mcp_ingest_received_bytes_total", {"input": "b"}) == 3
+    assert value("mcp_ingest_delivery_seconds_count", {"output": "a"}) == 1
+    metrics.counter(RECEIVED_BYTES, input="a").inc(1)
+    assert value("mcp_ingest_received_bytes_total", {"input": "a"}) == 1
+
+
+def test_what_is_staged_is_not_seen_before_it_is_published() -> None:
+    """Then it is all that is declared; children are those of the others at any time."""
+    metrics = Metrics()
+    first, second = Metric("n", "counter", "A counter."), Metric("m", "counter", "Another.")
+    kept = metrics.series(first)
+    kept.add({(): 3})
+    metrics.series(second).add({(): 3})
+    staged = metrics.staged()
+    assert staged.series(first) is kept
+    changed = staged.series(Metric("m", "gauge", "It is a gauge now."))
+    changed.set({(): 7})
+    value = metrics.registry.get_sample_value
+    assert (value("n_total"), value("m_total"), value("m")) == (3, 3, None)
+    staged.counter(RECEIVED_BYTES, input="a").inc(1)
+    assert value("mcp_ingest_received_bytes_total", {"input": "a"}) == 1
+    staged.publish()
+    assert (value("n_total"), value("m_total"), value("m")) == (3, None, 7)
+    metrics.staged().publish()
+    assert (value("n_total"), value("m")) == (None, None)
+
+
+def test_names_that_collide_are_not_published() -> None:
+    """Two declarations whose samples have one name: the old ones stay."""
+    metrics = Metrics()
+    metrics.series(Metric("n", "counter", "A counter.")).add({(): 3})
+    staged = metrics.staged()
+    staged.series(Metric("x", "counter", "A counter."))
+    staged.series(Metric("x_total", "gauge", "A gauge."))
+    with pytest.raises(ConfigError, match="x_total: another metric"):
+        staged.publish()
+    assert metrics.registry.get_sample_value("n_total") == 3
+    assert "x" not in {family.name for family in metrics.registry.collect()}

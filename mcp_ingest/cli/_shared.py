@@ -19,6 +19,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104  where a listener on all is reached
 
 
+class RefusalError(IngestError):
+    """The daemon refused; `answer` is what it said, with its reason under `error`."""
+
+    def __init__(self, address: str, status: int, answer: dict[str, Any]) -> None:
+        super().__init__(f"the daemon at {address} answers {status}: {answer['error']}")
+        self.answer = answer
+
+
 def config_option(function: F) -> F:
     """Add `-c/--config FILE` to a verb, which gets it as `config: str | None`."""
     return click.option(
@@ -56,7 +64,7 @@ def ask_daemon(http: HttpSettings, path: str, timeout: float = 10, body: Any = N
             return json.load(response)
     except urllib.error.HTTPError as error:
         with error:
-            raise IngestError(f"the daemon at {host}:{http.port} answers {error.code}: {_reason(error)}") from None
+            raise RefusalError(f"{host}:{http.port}", error.code, _answer(error)) from None
     except TimeoutError:
         raise IngestError(f"the daemon at {host}:{http.port} does not answer within {timeout:g} s") from None
     except (urllib.error.URLError, OSError):
@@ -65,11 +73,12 @@ def ask_daemon(http: HttpSettings, path: str, timeout: float = 10, body: Any = N
         raise IngestError(f"what listens on {host}:{http.port} is not mcp-ingest") from None
 
 
-def _reason(error: HTTPError) -> str:
+def _answer(error: HTTPError) -> dict[str, Any]:
     try:
-        return str(json.load(error)["error"])
+        answer = json.load(error)
+        return {**answer, "error": answer["error"]}
     except (ValueError, KeyError, TypeError):
-        return str(error.reason)
+        return {"error": str(error.reason)}
 
 
 def seconds(span: float | None) -> str:

@@ -24,6 +24,7 @@ from mcp_ingest.metrics import Metrics
 def command(config: str | None) -> None:
     """Run the daemon in the foreground until SIGTERM or Ctrl-C."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # process 1 of a container would ignore it until we listen
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # there is nothing to reload yet
     tune_allocator()
     configuration = load(config)
     try:
@@ -49,10 +50,11 @@ async def _run(config: Configuration) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.stop)
+    loop.add_signal_handler(signal.SIGHUP, _hung_up, daemon, sys.stderr.isatty())
     try:
         async with asyncio.TaskGroup() as group:
             running = group.create_task(daemon.run())
-            await daemon.inputs_first()
+            await daemon.graph.inputs_first()
             announcing = group.create_task(_serve(daemon, config))
             await running
             announcing.cancel()
@@ -63,20 +65,28 @@ async def _run(config: Configuration) -> None:
         raise ours.exceptions[0] from None
 
 
+def _hung_up(daemon: Daemon, had_terminal: bool) -> None:
+    """SIGHUP asks for a reload, but when the terminal that it runs on is closed it means what it always did."""
+    if had_terminal and not sys.stderr.isatty():
+        daemon.stop()
+    else:
+        daemon.reloader.ask()
+
+
 async def _serve(daemon: Daemon, config: Configuration) -> None:
     """The pages, until cancelled; loaded only now, because that takes longer than all before it."""
     from mcp_ingest.web.server import serving
 
-    async with serving(daemon, config.http) as address:
+    async with serving(daemon, daemon.config.http) as address:
         tune_collector()
-        await daemon.listens.wait()
+        await daemon.graph.listens.wait()
         _announce(daemon, config, address)
         await asyncio.get_running_loop().create_future()
 
 
 def _announce(daemon: Daemon, config: Configuration, address: str) -> None:
     """Say what it listens on and what to try next: lines for a person on a terminal, one line of log elsewhere."""
-    inputs = ", ".join(f"{name} on {where}" for name, where in daemon.listening.items())
+    inputs = ", ".join(f"{name} on {each.where}" for name, each in daemon.graph.inputs.items())
     outputs = ", ".join(f"{o.name} ({o.type})" if o.name != o.type else o.name for o in config.outputs.values())
     if not sys.stderr.isatty():
         daemon.log.info("mcp-ingest %s runs %s: %s; to %s; %s", __version__, config.path, inputs, outputs, address)

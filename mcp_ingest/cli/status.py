@@ -118,7 +118,9 @@ def _head(status: dict[str, Any]) -> str:
         why = f": {status['why']}" if "why" in status else "; this is what its spool holds"
         return click.style("mcp-ingest is not running", fg="yellow") + why
     configuration = f", configuration: {status['configuration']}" if "configuration" in status else ""
-    return f"mcp-ingest {status['version']}, up {seconds(status['uptime_seconds'])}{configuration}"
+    head = f"mcp-ingest {status['version']}, up {seconds(status['uptime_seconds'])}{configuration}"
+    failed = (status.get("reload_failed") or "").splitlines()
+    return head + "".join(click.style(f"\n  the last reload failed: {line}", fg="red") for line in failed)
 
 
 def _inputs(inputs: dict[str, Any]) -> list[str]:

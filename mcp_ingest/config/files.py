@@ -11,7 +11,7 @@ from mcp_ingest.config.nodes import Entry, Mapping, Node, Report, Scalar, Sequen
 from mcp_ingest.config.substitute import Variables
 
 NAMED = ("inputs", "pipelines", "outputs")  # sections whose entries may come from several files
-SECTIONS = (*NAMED, "spool", "http", "memory", "log", "workers", "include")
+SECTIONS = (*NAMED, "spool", "http", "memory", "log", "workers", "reload_on_change", "include")
 
 
 class Files:
@@ -21,6 +21,7 @@ class Files:
         self.variables = Variables(environment)
         self.report = report
         self.read_already: set[Path] = set()
+        self.directories: set[Path] = set()  # in which a file that is included may turn up
         self.sections: dict[str, Entry] = {}
         self.incomplete = False  # a file could not be read: what is missing may stand in it
 
@@ -87,6 +88,7 @@ class Files:
             if not isinstance(item, Scalar) or not isinstance(item.value, str):
                 self.report(item.place, "`include` takes paths of files, `*` in them is allowed")
                 continue
+            self.directories.add(_directory(path.parent, item.value))
             found = _matching(path.parent, item.value)
             if not found and not any(sign in item.value for sign in "*?["):
                 self.missing(item.place, f"there is no file {path.parent / item.value}")
@@ -104,6 +106,14 @@ def _matching(folder: Path, pattern: str) -> list[Path]:
         return sorted(match for match in folder.glob(pattern) if match.is_file() and not _is_test(match))
     except (ValueError, NotImplementedError):
         return []
+
+
+def _directory(folder: Path, pattern: str) -> Path:
+    """The one in which a file that fits may turn up, or the directory that it stands in."""
+    directory = (folder / pattern).parent
+    while any(sign in str(directory) for sign in "*?["):
+        directory = directory.parent
+    return directory
 
 
 def _is_test(path: Path) -> bool:

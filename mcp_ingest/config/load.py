@@ -8,10 +8,13 @@ written.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping as Names
 from pathlib import Path
 from typing import TypeVar
+
+import msgspec
 
 import mcp_ingest
 from mcp_ingest.component import Settings
@@ -27,7 +30,7 @@ from mcp_ingest.config.model import (
     PipelineConfig,
     Place,
 )
-from mcp_ingest.config.nodes import Entry, Mapping, Scalar, is_empty
+from mcp_ingest.config.nodes import Entry, Mapping, Scalar, is_broken, is_empty, plain
 from mcp_ingest.errors import ConfigError
 from mcp_ingest.spool.model import SpoolSettings
 
@@ -40,12 +43,25 @@ S = TypeVar("S", bound=Settings)
 def load(path: str | None = None, environment: Names[str, str] = os.environ) -> Configuration:
     """The configuration of this file, or the first that there is; ConfigError names every mistake."""
     file, name = find_file(path, environment)
-    return _Loader(file, name, environment).whole()
+    return dataclasses.replace(_Loader(file, name, environment).whole(), given=path)
 
 
 def load_pipelines(path: str, environment: Names[str, str] = os.environ) -> dict[str, PipelineConfig]:
     """Only the pipelines of a file, which need not name inputs or outputs; ConfigError names every mistake."""
     return _Loader(Path(path), path, environment).pipelines_alone()
+
+
+def load_http(path: str | None, environment: Names[str, str] = os.environ) -> HttpSettings:
+    """Where the daemon of this file serves its pages, whatever mistakes the rest of it has."""
+    file, name = find_file(path, environment)
+    return _Loader(file, name, environment).settings("http", HttpSettings)
+
+
+def files_of(path: str | None, environment: Names[str, str] = os.environ) -> tuple[list[Path], list[Path]]:
+    """The files that `load` reads, those with mistakes included, and the directories in which others may turn up."""
+    files = Files(environment, lambda place, sentence: None)
+    files.read(find_file(path, environment)[0])
+    return sorted(files.read_already), sorted(files.directories)
 
 
 def find_file(path: str | None, environment: Names[str, str]) -> tuple[Path, str]:
@@ -84,10 +100,13 @@ class _Loader:
         spool, http = self.settings("spool", SpoolSettings), self.settings("http", HttpSettings)
         memory, log = self.settings("memory", MemorySettings), self.settings("log", LogSettings)
         workers = self.workers()
+        on_change = self.reload_on_change()
         self.complete()
         self.raise_problems()
-        said = tuple(warnings.of(pipelines, outputs, spool))
-        return Configuration(inputs, pipelines, outputs, spool, http, memory, log, workers, self.name, said)
+        said = tuple(warnings.of(inputs, pipelines, outputs, spool))
+        return Configuration(
+            inputs, pipelines, outputs, spool, http, memory, log, workers, on_change, self.name, warnings=said
+        )
 
     def pipelines_alone(self) -> dict[str, PipelineConfig]:
         """The section `pipelines`, whatever outputs it names."""
@@ -114,6 +133,17 @@ class _Loader:
         if not _is_one(entry):
             self.report(entry.node.place, "workers: must be 1; more than one process is not supported yet")
         return 1
+
+    def reload_on_change(self) -> bool:
+        """Whether the daemon reloads by itself when a file of the configuration changes."""
+        entry = self.files.sections.get("reload_on_change")
+        if entry is None or is_empty(entry.node) or is_broken(entry.node):
+            return False
+        try:
+            return msgspec.convert(plain(entry.node), bool, strict=False)
+        except msgspec.ValidationError:
+            self.report(entry.node.place, "reload_on_change: must be true or false")
+            return False
 
     def complete(self) -> None:
         """Report what no configuration can be without."""

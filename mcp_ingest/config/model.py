@@ -86,7 +86,10 @@ class PipelineConfig:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """All of it, without a mistake in it; `warnings` are what `check` says of one that runs all the same."""
+    """All of it, without a mistake in it; `warnings` are what `check` says of one that runs all the same.
+
+    `path` is what it is called, `given` the file that was asked for: None where it was looked for.
+    """
 
     inputs: dict[str, ComponentConfig] = field(default_factory=dict)
     pipelines: dict[str, PipelineConfig] = field(default_factory=dict)
@@ -96,5 +99,7 @@ class Configuration:
     memory: MemorySettings = field(default_factory=MemorySettings)
     log: LogSettings = field(default_factory=LogSettings)
     workers: int = 1
+    reload_on_change: bool = False
     path: str = "built-in"
+    given: str | None = None
     warnings: tuple[str, ...] = ()

@@ -29,6 +29,11 @@ def schema() -> dict[str, Any]:
         "pipelines": _pipelines(refs["stage"]),
         "outputs": _section("Where events go.", refs["output"], definitions),
         **{name: next(references) for name in sections},
+        "reload_on_change": {
+            "description": "Reload when the files of the configuration change.",
+            "anyOf": [{"type": "boolean"}, _VARIABLE],
+            "default": False,
+        },
         "workers": {"description": "Worker processes.", "const": 1},
     }
     return {

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from mcp_ingest.config import tags
+from mcp_ingest.config import loops, tags
 from mcp_ingest.config.model import ComponentConfig, PipelineConfig
 from mcp_ingest.spool.model import SpoolSettings
 
 
 def of(
-    pipelines: Mapping[str, PipelineConfig], outputs: Mapping[str, ComponentConfig], spool: SpoolSettings
+    inputs: Mapping[str, ComponentConfig],
+    pipelines: Mapping[str, PipelineConfig],
+    outputs: Mapping[str, ComponentConfig],
+    spool: SpoolSettings,
 ) -> Iterator[str]:
     """The sentences, each with its place."""
+    yield from loops.of(inputs, outputs)
     yield from _unmasked(pipelines)
     yield from _unmatched(pipelines)
     yield from _expendable(pipelines, outputs)
@@ -21,9 +25,21 @@ def of(
 
 def _unmasked(pipelines: Mapping[str, PipelineConfig]) -> Iterator[str]:
     for pipeline in pipelines.values():
-        if not any(stage.type == "redact" for stage in pipeline.stages):
-            place, name = pipeline.place, pipeline.name
+        place, name = pipeline.place, pipeline.name
+        last = max((n for n, stage in enumerate(pipeline.stages) if _masks(stage)), default=None)
+        if last is None:
             yield f"{place}: pipeline `{name}` has no `redact`: card numbers and secrets reach the disk"
+            continue
+        for stage in pipeline.stages[last + 1 :]:
+            if stage.type.startswith("parse_"):
+                yield (
+                    f"{stage.place}: `{stage.name}` stands behind the last `redact` of pipeline `{name}`: "
+                    "what it takes out of a text is not masked"
+                )
+
+
+def _masks(stage: ComponentConfig) -> bool:
+    return stage.type == "redact" and bool(stage.settings.packs or stage.settings.rules)
 
 
 def _unmatched(pipelines: Mapping[str, PipelineConfig]) -> Iterator[str]:

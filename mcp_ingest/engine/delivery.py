@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 import itertools
 import logging
-from collections import deque
 from collections.abc import Mapping, Sequence
 
 from mcp_ingest.component import Output
@@ -25,6 +23,7 @@ from mcp_ingest.engine.parking import Parking
 from mcp_ingest.engine.recovered import innermost, recovered
 from mcp_ingest.engine.repair import move_aside
 from mcp_ingest.engine.retry import PARKED, pause
+from mcp_ingest.engine.waiting import Waiting
 from mcp_ingest.engine.watchdog import Stalled, Watchdog
 from mcp_ingest.engine.works import as_part, check, fitting, halves, is_whole, line_bytes, part
 from mcp_ingest.errors import DamagedChunkError, OutputError, SpoolError, SpoolRenewedError
@@ -60,9 +59,6 @@ from mcp_ingest.verdict import (
     Verdict,
     Verdicts,
 )
-
-#: Bytes of chunks that may wait in memory for the retry of some of their events; more of the backlog stays on disk.
-DELAYED_BYTES = 32 * 2**20
 
 #: A request smaller than this part of the largest is sent only when no other is under way: at 300 small commits a
 #: second each would be a request and a settlement of its own otherwise, 0.5 ms of CPU.
@@ -100,12 +96,8 @@ class Delivery:
         self._log = log
         self._masks = masks or {}
         self._account = Account(name, spool.mark(name))
-        self._again_whole: deque[list[Work]] = deque()  # requests that are to be sent as they are
-        self._ready: deque[Work] = deque()
+        self._waiting = Waiting()
         self._parking = Parking()  # what rests as pending rows, and the destinations that take nothing
-        self._delayed: list[tuple[float, int, Work]] = []
-        self._delayed_bytes = 0  # of the chunks that these hold in memory
-        self._order = itertools.count()
         self._in_flight = 0
         self._sent = 0.0  # monotonic time of the last request
         self._failures = 0
@@ -118,20 +110,24 @@ class Delivery:
         self._settling: Settlement | None = None  # what is being recorded
         self.still = asyncio.Lock()  # nothing is taken from the spool while somebody has it
         self._unrecorded = False  # the disk takes no settlement
+        self._finishing = asyncio.Event()
 
     # --- the loop ---
 
     async def run(self) -> None:
-        """Make the output ready, then deliver until cancelled; requests under way are cancelled with it.
+        """Make the output ready, then deliver until `finish`; cancelled, requests under way are cancelled with it.
 
         Whatever is wrong here delays this output and nothing else: after a fault everything begins anew from what
         is committed, as after a restart.
         """
         await self._start()
         for attempt in itertools.count(1):
+            if self._finishing.is_set():
+                return
             try:
                 await self._begin()
                 await self._deliver()
+                continue
             except Exception as error:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():  # a group's errors come before the cancellation it met
@@ -147,16 +143,29 @@ class Delivery:
                     self._log.exception("output %s: delivery failed: a fault in mcp-ingest or its disk", self.name)
                 self._metrics.gauge(OUTPUT_UP, output=self.name).set(0)
                 self._is("waiting", why)
-            await asyncio.sleep(pause(attempt))
+            await self._nap(pause(attempt))
+
+    def finish(self) -> None:
+        """Send nothing more: `run` returns when what is under way is answered and recorded, event by event.
+
+        Whoever delivers for this output next goes on with exactly what is not settled.
+        """
+        self._finishing.set()
+        self._wake.set()
+
+    async def _nap(self, seconds: float) -> None:
+        """Wait so long, or until it is to finish."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._finishing.wait()
 
     async def _begin(self) -> None:
         """Forget what is in memory; take up what is committed."""
         async with self.still:
             resting = await self._spool.resting(self.name)  # behind every settlement that is under way
             self._account = Account(self.name, self._spool.mark(self.name))
-        for waiting in (self._again_whole, self._ready, self._delayed):
-            waiting.clear()
-        self._in_flight = self._failures = self._delayed_bytes = 0
+        self._waiting.clear()
+        self._in_flight = self._failures = 0
         self._has_slot.set()
         self._resume, self._unrecorded, self._settling = 0.0, False, None
         self._parking.clear(resting)
@@ -170,8 +179,7 @@ class Delivery:
             news = requests.create_task(self._follow())
             watch = requests.create_task(self._watch())
             try:
-                while True:
-                    works = await self._next()
+                while works := await self._next():
                     self._in_flight += 1
                     if not self._may_send():
                         self._has_slot.clear()
@@ -179,6 +187,13 @@ class Delivery:
             finally:
                 news.cancel()
                 watch.cancel()
+        await self._lay_down()
+
+    async def _lay_down(self) -> None:
+        """What is in hand becomes pending rows, so that what was answered of its chunks is not sent again."""
+        for work in self._waiting.works():
+            self._account.postponed(work, work.indices, "the configuration changed", resting=True)
+        await self._record()
 
     async def _watch(self) -> None:
         """Raise `Stalled` when nothing happens though something is owed, and nothing explains it."""
@@ -194,6 +209,8 @@ class Delivery:
 
     async def _start(self) -> None:
         for attempt in itertools.count(1):
+            if self._finishing.is_set():
+                return
             try:
                 await self._output.start()
             except Exception as error:
@@ -201,7 +218,7 @@ class Delivery:
                     self._log.exception("output %s failed: a fault in mcp-ingest", self.name)
                 self._is("waiting", letters.safe_text(describe(error)))
                 self._metrics.gauge(OUTPUT_UP, output=self.name).set(0)
-                await asyncio.sleep(min(pause(attempt), PARKED))
+                await self._nap(min(pause(attempt), PARKED))
             else:
                 return
 
@@ -219,21 +236,22 @@ class Delivery:
             await self._has_slot.wait()
 
     async def _next(self) -> list[Work]:
-        """The next request's works, as soon as there is one to send and it may be sent."""
-        while True:
+        """The next request's works, as soon as there is one to send and it may be sent; none once it is to finish."""
+        while not self._finishing.is_set():
             self._wake.clear()
             now = self._clock.monotonic()
             if self._may_send() and now >= self._resume:
-                if self._again_whole:
-                    return self._again_whole.popleft()
-                self._due(now)
+                if self._waiting.whole:
+                    return self._waiting.whole.popleft()
+                self._waiting.due(now)
                 works = await self._gather(now)
                 if self._is_worth_it(works, now):
                     self._sent = now
                     return works
-                self._ready.extendleft(reversed(works))
+                self._waiting.put_back(works)
                 await self._record()  # what was parked without a request
             await self._sleep(now)
+        return []
 
     def _is_worth_it(self, works: list[Work], now: float) -> bool:
         """Whether to send these now; what is small waits for the answer to a request under way, and so grows.
@@ -261,23 +279,12 @@ class Delivery:
             return None
         if self._resume > now:
             return self._resume
-        moments = [moment for moment, _, _ in self._delayed[:1]]
-        if self._ready:
-            moments.append(self._sent + PATIENCE)
-        resting = None if self._holds_enough() else self._parking.moment(now)
-        if resting is not None:
-            moments.append(resting)
-        return min(moments, default=None)
-
-    def _due(self, now: float) -> None:
-        while self._delayed and self._delayed[0][0] <= now:
-            work = heapq.heappop(self._delayed)[2]
-            self._delayed_bytes -= work.chunk.line_bytes
-            self._ready.append(work)
-
-    def _holds_enough(self) -> bool:
-        """Whether what waits for its retry is so much that no more of the backlog may come into memory."""
-        return self._delayed_bytes > DELAYED_BYTES
+        moments = [
+            self._waiting.next_due(),
+            self._sent + PATIENCE if self._waiting.ready else None,
+            None if self._waiting.holds_enough() else self._parking.moment(now),
+        ]
+        return min((moment for moment in moments if moment is not None), default=None)
 
     async def _gather(self, now: float) -> list[Work]:
         """Works up to the output's limits: retried ones, pending ones, fresh ones; at least one if there is any."""
@@ -285,22 +292,22 @@ class Delivery:
         size = count = 0
         most, most_events = self._pace.bytes, self._output.max_request_events
         while size < most and count < most_events:
-            if not self._ready:
+            if not self._waiting.ready:
                 async with self.still:
                     await self._fetch(now, most - size)
-            if not self._ready:
+            if not self._waiting.ready:
                 break
-            work = self._ready.popleft()
+            work = self._waiting.ready.popleft()
             if not work.trial and self._parking.is_closed(work.destination, now):
                 self._park(work, "parked")
-                if self._ready:
+                if self._waiting.ready:
                     continue
                 self._wake.set()  # there may be more; what was parked is recorded first
                 break
             beside = self._output.bytes_beside(work.destination)
             fits = self._fits(work, fitting(work, most - size, most_events - count, beside), first=not works)
             if fits < len(work.indices):
-                self._ready.appendleft(part(work, work.indices[fits:]))
+                self._waiting.ready.appendleft(part(work, work.indices[fits:]))
             if not fits:
                 break
             work = part(work, work.indices[:fits])
@@ -319,14 +326,14 @@ class Delivery:
 
     async def _fetch(self, now: float, room: int) -> None:
         """More works: of destinations that may be tried again first, then fresh chunks."""
-        if self._holds_enough():
+        if self._waiting.holds_enough():
             return
         resting = self._parking.take(now, now + PARKED)
         if resting is not None:
             await self._take_up(*resting)
             return
         for chunk in await self._spool.fresh(self.name, self._account.cursor, room):
-            self._ready.extend(self._account.fetched(chunk))
+            self._waiting.ready.extend(self._account.fetched(chunk))
 
     async def _take_up(self, destination: str, number: int, trial: bool) -> None:
         chunk = await self._spool.chunk(number)
@@ -338,7 +345,7 @@ class Delivery:
         if chunk is None:
             self._account.lost([number])
         elif indices:
-            self._ready.append(Work(chunk, destination, indices, attempt, trial=trial))
+            self._waiting.ready.append(Work(chunk, destination, indices, attempt, trial=trial))
 
     # --- one request ---
 
@@ -397,13 +404,13 @@ class Delivery:
                 if self._failures == SMALLER_FROM:
                     check(works)  # a peer may hang up over data that cannot be inflated
                 if verdicts.smaller or self._failures >= SMALLER_FROM:
-                    self._ready.extendleft(reversed(works))  # to be gathered anew
+                    self._waiting.put_back(works)  # to be gathered anew
                 else:
-                    self._again_whole.appendleft(works)
+                    self._waiting.whole.appendleft(works)
             case ParkAll(why):
                 self._fail("parked", why, PARKED)
                 self._metrics.counter(RETRIES, output=self.name, reason="parked").inc()
-                self._again_whole.appendleft(works)
+                self._waiting.whole.appendleft(works)
 
     def _act_on_each(self, works: list[Work], each: list[Verdict]) -> None:
         start = 0
@@ -437,8 +444,7 @@ class Delivery:
         if isinstance(verdict, Retry):
             self._account.postponed(again, indices, why)
             moment = now + pause(again.attempt, verdict.after)
-            heapq.heappush(self._delayed, (moment, next(self._order), again))
-            self._delayed_bytes += again.chunk.line_bytes
+            self._waiting.delay(again, moment)
             return
         if self._parking.close(work.destination, why, now, now + PARKED):
             self._log.warning("output %s: %s takes nothing for now: %s", self.name, work.destination, why)
@@ -477,7 +483,7 @@ class Delivery:
             again = part(work, list(repaired))
             again.repaired = repaired
             self._metrics.counter(RETRIES, output=self.name, reason="repaired").inc(len(repaired))
-            self._ready.appendleft(again)
+            self._waiting.ready.appendleft(again)
 
     def _halve(self, works: list[Work], why: str, kind: str) -> None:
         """Two halves of what was refused whole, or smaller parts; an event that is alone is a dead letter."""
@@ -488,10 +494,10 @@ class Delivery:
             return
         self._metrics.counter(RETRIES, output=self.name, reason=kind).inc()
         if kind == "too_large" and not self._output.whole_chunks:
-            self._ready.extendleft(reversed(works))  # to be gathered anew, now that the limit is known better
+            self._waiting.put_back(works)  # to be gathered anew, now that the limit is known better
             return
         first, second = halves(works, total // 2)
-        self._again_whole.extendleft([second, first])
+        self._waiting.whole.extendleft([second, first])
 
     # --- what the verdicts leave behind ---
 
@@ -558,14 +564,7 @@ class Delivery:
 
     async def give_up(self, numbers: set[int], reason: str) -> list[Work]:
         """Let go of what waits here of these chunks and is not being sent."""
-        groups = [*self._again_whole, self._ready, [work for _, _, work in self._delayed]]
-        gone = [work for group in groups for work in group if work.chunk.number in numbers]
-        kept = ([work for work in group if work.chunk.number not in numbers] for group in self._again_whole)
-        self._again_whole = deque(group for group in kept if group)
-        self._ready = deque(work for work in self._ready if work.chunk.number not in numbers)
-        self._delayed = [each for each in self._delayed if each[2].chunk.number not in numbers]
-        heapq.heapify(self._delayed)
-        self._delayed_bytes = sum(work.chunk.line_bytes for _, _, work in self._delayed)
+        gone = self._waiting.take_out(numbers)
         for work in gone:
             self._account.settled(work, work.indices, Term.DROPPED, reason)
         await self._record()

@@ -8,16 +8,17 @@ is answered with that result and counted as deduplicated; the other chunks of it
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
 
 from mcp_ingest.component import Emit
 from mcp_ingest.engine import letters
 from mcp_ingest.engine.intake import IntakeMaker
 from mcp_ingest.errors import SpoolError, SpoolFullError, StreamBrokenError
-from mcp_ingest.event import OURS, Batch, Progress, describe
+from mcp_ingest.event import Batch, Progress, describe
 from mcp_ingest.metrics import RECEIVED_BYTES, REFUSED_EVENTS, Metrics
 from mcp_ingest.spool import Spool
 
@@ -48,16 +49,15 @@ class Ingest:
         self._waiting: deque[_Waiting] = deque()
         self._events = 0
         self._commits: set[asyncio.Future[list[int]]] = set()
-        self._pulling = {OURS}  # inputs whose emits wait for room where others are refused
+        self._pulling = set[str]()  # inputs whose emits wait for room where others are refused
         self._chunks: dict[tuple[bytes, int], asyncio.Future[None]] = {}
         self._wake = asyncio.Event()
-        self._draining = False
+        self._draining = self._paused = False
         self._leaving = asyncio.Event()
 
     def emit_for(self, name: str, *, pulls: bool = False) -> Emit:
         """The `emit` of the input of this name; `pulls` as in `Input`."""
-        if pulls:
-            self._pulling.add(name)
+        (self._pulling.add if pulls else self._pulling.discard)(name)
 
         async def emit(batch: Batch, progress: Progress | None = None) -> None:
             await self._emit(name, batch, progress or Progress())
@@ -76,8 +76,24 @@ class Ingest:
                     return
                 self._wake.clear()
                 await self._wake.wait()
-            if await self._room():
+            if await self._room() and not self._paused:
                 self._turn()
+
+    @contextlib.asynccontextmanager
+    async def between_turns(self) -> AsyncIterator[None]:
+        """No turn is made and no commit is under way for the length of the block; what is emitted waits."""
+        self._paused = True
+        try:
+            while self._commits:
+                await asyncio.wait(self._commits)
+            yield
+        finally:
+            self._paused = False
+            self._wake.set()
+
+    def refuse(self, inputs: Collection[str], why: str) -> None:
+        """Answer what still waits of these inputs with an error: nothing of it was taken."""
+        self._refuse([waiting for waiting in self._waiting if waiting.input in inputs], why)
 
     def wait_no_more(self) -> None:
         """From now on a full spool refuses instead of blocking: the daemon wants to stop."""
@@ -162,7 +178,7 @@ class Ingest:
         _answer(refused, SpoolFullError(why))
 
     def _due(self) -> bool:
-        if not self._waiting:
+        if not self._waiting or self._paused:
             return False
         return not self._commits or (self._events >= TURN_EVENTS and len(self._commits) < COMMITS)
 

@@ -48,6 +48,11 @@ class IntakeMaker:
         self._clock = clock
         self._by_tag: dict[str, Pipeline | None] = {}
 
+    def use(self, routes: Sequence[Route], outputs: Mapping[str, Output]) -> None:
+        """Decide by these from now on: between two turns."""
+        self._routes, self._outputs = routes, outputs
+        self._by_tag.clear()
+
     def takes(self, tag: str) -> bool:
         """Whether a pipeline takes this tag."""
         return self.pipeline(tag) is not None

@@ -60,6 +60,8 @@ class Overflow:
         async with contextlib.AsyncExitStack() as stillness:
             for loop in loops.values():
                 await stillness.enter_async_context(loop.still)
+            if any(self._deliveries.get(name) is not loop for name, loop in loops.items()):
+                return Dropped()  # a reload put another in its place meanwhile
             try:
                 dropped = await self._spool.drop(cut, {name: loop.in_hand() for name, loop in loops.items()})
             except SpoolError as error:
@@ -75,6 +77,8 @@ class Overflow:
         reasons = {name: cut.tiers[-1][number] for number, name in self._spool.names().items() if name in kept}
         gone: list[Part] = []
         for name, reason in reasons.items():
+            if name not in self._deliveries:  # a reload removed it meanwhile
+                continue
             works = await self._deliveries[name].give_up(kept[name], reason)
             gone += [_part(name, reason, work) for work in works]
         self._report.note(gone)

@@ -12,7 +12,7 @@ class OwnEvents:
 
     def __init__(self, ingest: Ingest, clock: Clock) -> None:
         self._takes = ingest.takes
-        self._emit = ingest.emit_for(OURS)
+        self._emit = ingest.emit_for(OURS, pulls=True)
         self._clock = clock
         self._prefix = uid_prefix(new_uid(clock.time_ns()))
         self._made = 0

@@ -33,6 +33,15 @@ def tune_allocator() -> bool:
     return all(set_all)
 
 
+def collect_replaced() -> None:
+    """Let go of what a reload replaced: parts refer to each other, and frozen ones would never be looked at again."""
+    frozen = gc.get_freeze_count() > 0
+    gc.unfreeze()
+    gc.collect()
+    if frozen:
+        gc.freeze()
+
+
 def tune_collector() -> None:
     """Call it once everything is built: what is there lives for ever, and records are trees without cycles."""
     gc.collect()

@@ -20,7 +20,9 @@ Value = TypeVar("Value")
 Steps = Generator[None, None, Value]
 
 #: Rows that one step looks at: some milliseconds, in which nobody commits.
-STEP = 2000
+STEP = 1000
+#: Bytes of records after which a page ends.
+PAGE_BYTES = 16 * 2**20
 LAST = 2**63 - 1
 
 _SELECT = f"SELECT {', '.join(COLUMNS)}, number, crc FROM dead_letters WHERE number = ?"  # noqa: S608  names of ours
@@ -126,20 +128,18 @@ class LetterReader:
         return None
 
     def page(self, wanted: Selection, limit: int, before: int | None = None) -> Steps[list[DeadLetter]]:
-        """So many of those that are meant, the newest first, numbered below `before`."""
+        """So many of those that are meant, the newest first, numbered below `before`; fewer where they are large."""
         found: list[DeadLetter] = []
-        start = LAST if before is None else before
-        while len(found) < limit:
-            heads = self._heads(wanted, start, newest_first=True)
-            if not heads:
-                break
+        start, size = LAST if before is None else before, 0
+        while heads := self._heads(wanted, start, newest_first=True):
             for head in heads:
                 start = head.number
                 letter = self.letter(head.number) if head.fits(wanted) else None
                 if letter is not None:
                     found.append(letter)
-                    if len(found) == limit:
-                        break
+                    size += len(letter.record)
+                if len(found) == limit or size > PAGE_BYTES:
+                    return found
             yield
         return found
 

@@ -35,7 +35,7 @@ class LetterStore:
         self._call = call
         self._put = put
         self._reader = reader
-        self._bounds = bounds
+        self.bounds = bounds
         self._clock = clock
         self._logger = logger
         self._has_warned = False
@@ -97,7 +97,7 @@ class LetterStore:
 
     async def expire(self, kept: KeptLetters) -> None:
         """Let go of what is beyond the bounds, if there is any: `kept` says so without a look at the disk."""
-        while self._bounds.passed_by(kept, self._clock.time_ns()):
+        while self.bounds.passed_by(kept, self._clock.time_ns()):
             if len(await self._put(Removal(None))) < EXPIRED_AT_ONCE:
                 return
 
@@ -106,6 +106,6 @@ class LetterStore:
         if not self._has_warned:
             self._has_warned = True
             self._logger.warning(
-                "dead letters reach the bounds of spool.dead_letters: %d of the oldest were let go; from now on the "
-                "ledger counts them as expired without a further word", count,
+                "dead letters reach the bounds of spool.dead_letters, or a full disk: %d of the oldest were let go; "
+                "from now on the ledger counts them as expired without a further word", count,
             )  # fmt: skip

@@ -62,6 +62,11 @@ def checksum(letter: DeadLetter) -> int:
     return crc32(letter.record, crc32(head.encode("utf-8", "surrogatepass")))
 
 
+def letter_bytes(letter: DeadLetter) -> int:
+    """What it counts for the bound of bytes."""
+    return len(letter.record) + len(letter.reason) + len(letter.destination) + _OVERHEAD
+
+
 def signed(letter: DeadLetter) -> DeadLetter:
     """The letter with its signature."""
     where = (letter.output, letter.input, letter.pipeline, letter.stage)
@@ -115,7 +120,7 @@ class LetterBook:
         rows, groups, first = [], Counter[str](), dict[str, DeadLetter]()
         sizes: Counter[str] = Counter()
         for letter in map(signed, letters):
-            size = len(letter.record) + len(letter.reason) + len(letter.destination) + _OVERHEAD
+            size = letter_bytes(letter)
             rows.append((*_values(letter), size, checksum(letter)))
             groups[letter.signature] += 1
             sizes[letter.signature] += size
@@ -174,25 +179,33 @@ class LetterBook:
         self.expired += len(aged)
         return gone + aged
 
+    def make_room(self, size: int, count: int) -> None:
+        """On a full disk: let go of the oldest, so that `count` letters of so many bytes find room in their pages."""
+        self._shrink_to(max(0, self.kept.bytes - size), EXPIRED_AT_ONCE + 2 * count)
+
     def _keep_within_bytes(self, limit: int) -> list[int]:
         """Let go of the oldest beyond the bound of bytes, so many at the most."""
+        return self._shrink_to(self._bounds.max_bytes, limit)
+
+    def _shrink_to(self, size: int, limit: int) -> list[int]:
+        """Let go of the oldest until no more bytes than this are left, so many letters at the most."""
         gone: list[int] = []
-        while len(gone) < limit and self.kept.bytes > self._bounds.max_bytes:
-            step = self._too_many(min(limit - len(gone), 500))
+        while len(gone) < limit and self.kept.bytes > size:
+            step = self._oldest_above(size, min(limit - len(gone), 500))
             if not step:
                 break
             gone += self.remove(step, Term.EXPIRED)
         self.expired += len(gone)
         return gone
 
-    def _too_many(self, limit: int) -> list[int]:
-        """The oldest, until what is left of the bytes is within the bound."""
-        excess, found = self.kept.bytes - self._bounds.max_bytes, []
-        for number, size in self._connection.execute(
+    def _oldest_above(self, size: int, limit: int) -> list[int]:
+        """The oldest, until what is left of the bytes is no more than this."""
+        excess, found = self.kept.bytes - size, []
+        for number, bytes_ in self._connection.execute(
             "SELECT number, size FROM dead_letters ORDER BY number LIMIT ?", (limit,)
         ):
             found.append(number)
-            excess -= size
+            excess -= bytes_
             if excess <= 0:
                 break
         return found

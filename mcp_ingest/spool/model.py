@@ -212,6 +212,14 @@ class Removal:
     why: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What an output, by its id, owes no more: events by the chunk's number, all that it owed of it."""
+
+    output: int
+    chunks: dict[int, int]
+
+
 @dataclass(slots=True)
 class Intake:
     """What one commit makes durable, all of it or nothing."""
@@ -222,6 +230,7 @@ class Intake:
     letters: list[DeadLetter] = field(default_factory=list)
     ledger: Ledger = field(default_factory=Counter)
     replayed: list[int] = field(default_factory=list)  # numbers of dead letters that this commit takes the place of
+    moved: Moved | None = None  # what this commit takes the place of
 
 
 @dataclass(slots=True)

@@ -56,6 +56,7 @@ from mcp_ingest.spool.model import (
     SpoolSettings,
     Usage,
 )
+from mcp_ingest.spool.moving import Owed, owed_by
 from mcp_ingest.spool.overflow import BY_HAND, LOW_WATER, Bound, Cut, Drop, Dropped, InHand, cuts, why_full
 from mcp_ingest.spool.reader import Reader
 from mcp_ingest.spool.recovery import Opened, Recovery
@@ -101,7 +102,7 @@ class Spool:
         self._news = asyncio.Event()
         self._space = asyncio.Event()
         self._over = asyncio.Event()
-        self._bounds = {name: bound for name, bound in (bounds or {}).items() if bound != Bound()}
+        self._bounds = _bounds(bounds or {})
         self._full = self._said_full = False
         self._stuck = ""
         self._epoch = 0  # how often there was another database
@@ -110,12 +111,12 @@ class Spool:
         self._notices_of_start: list[Notice] = []
         self._worker: Worker | None = None
         self._reader: Reader | None = None
+        self._writer: Writer | None = None  # the thread's
         self._letter_reader: LetterReader | None = None
         self._uuids = [b""]
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._letter_bounds = LetterBounds.of(settings)
         self.dead_letters = LetterStore(
-            self._call, self._put, lambda: self._open_letter_reader, self._letter_bounds, clock, logger
+            self._call, self._put, lambda: self._open_letter_reader, LetterBounds.of(settings), clock, logger
         )
 
     # --- life ----------------------------------------------------------------------------------------------
@@ -179,12 +180,16 @@ class Spool:
         if not self._ballast.take():
             self._logger.warning("there is no room for the spool's ballast in %s", self.directory)
         self._notices = notices(self.directory)
-        worker.begin(self._writer(opened), self._ballast, Care(self.directory, recovery, self._memory, self._logger))
-
-    def _writer(self, opened: Opened) -> Writer:
-        return Writer(
-            opened.connection, opened.uuids[-1], opened.truth, self._clock.time_ns, self._letter_bounds, opened.sums
+        worker.begin(
+            self._new_writer(opened), self._ballast, Care(self.directory, recovery, self._memory, self._logger)
         )
+
+    def _new_writer(self, opened: Opened) -> Writer:
+        bounds = self.dead_letters.bounds
+        self._writer = Writer(
+            opened.connection, opened.uuids[-1], opened.truth, self._clock.time_ns, bounds, opened.sums
+        )
+        return self._writer
 
     def _take(self, opened: Opened) -> None:
         self._truth, self._uuids = opened.truth, opened.uuids
@@ -261,8 +266,24 @@ class Spool:
             raise SpoolError(f"there is no backlog of a removed output {name!r}")
         events = 0
         while state.bytes:
-            events += (await self.drop(Cut([{state.id: BY_HAND}], state.bytes, frees=False), {})).events
+            dropped = await self.drop(Cut([{state.id: BY_HAND}], state.bytes, frees=False), {})
+            if not dropped.size:
+                raise SpoolError(f"nothing more of {name} can be let go, though it owes {state.events} events")
+            events += dropped.events
         return events
+
+    async def backlog(self, name: str, max_bytes: int) -> tuple[int, list[Owed]]:
+        """The id of a removed output, given as `name (type)`, and what it owes, oldest first, some bytes of it.
+
+        SpoolError when there is no such output.
+        """
+        state = self._truth.removed_state(name)
+        if state is None:
+            raise SpoolError(f"there is no backlog of a removed output {name!r}")
+        owed, damages = await self._call(lambda: owed_by(self._open_reader, state, max_bytes))
+        for damage in damages:
+            await self._quarantine(damage)
+        return state.id, owed
 
     def _put(self, work: Intake | Settlement | Damage | Removal | Drop | Callable[[], Any]) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -322,7 +343,7 @@ class Spool:
         self._reader = Reader(opened.connection, frozenset(opened.uuids))
         self._letter_reader = LetterReader(opened.connection)
         self._loop.call_soon_threadsafe(self._begin_anew, opened)
-        return self._writer(opened)
+        return self._new_writer(opened)
 
     def _begin_anew(self, opened: Opened) -> None:
         self._take(opened)
@@ -405,7 +426,8 @@ class Spool:
 
     def output_type(self, output: str) -> str | None:
         """The type of an output of the configuration; None for a name that it does not have."""
-        return self._names.get(output)
+        number = self._truth.ids.get(output)
+        return None if number is None else self._truth.outputs[number].type
 
     def usage(self) -> Usage:
         """How full the spool is."""
@@ -414,6 +436,40 @@ class Spool:
     def backlog_of_removed_outputs(self) -> dict[str, Held]:
         """What is owed to outputs that the configuration no longer has, by `name (type)`."""
         return self._truth.removed()
+
+    # --- another configuration -----------------------------------------------------------------------------
+
+    async def register(self, outputs: Mapping[str, str]) -> dict[str, int]:
+        """The numbers of these outputs (name to type) in the database, in which each has its place from now on.
+
+        SpoolError when the disk takes no new one.
+        """
+        writer = self._open_writer
+        ids, new = await self._call(lambda: writer.register(outputs))
+        self._truth.outputs.update({state.id: state for state in new})
+        return ids
+
+    async def take(self, settings: SpoolSettings, ids: dict[str, int], bounds: Mapping[str, Bound]) -> None:
+        """These are the configuration's outputs from now on, by what `register` gave, and these its settings.
+
+        No commit may be under way, and nobody deliver for an output of which another has the name. What is new begins
+        with the next commit.
+        """
+        writer, truth = self._open_writer, self._truth
+        states = [truth.outputs[number] for number in ids.values() if number not in truth.ids.values()]
+        marks = {state.id: truth.last for state in states if not state.events}
+        letter_bounds = self.dead_letters.bounds = LetterBounds.of(settings)
+        await self._call(lambda: writer.take(ids, marks, letter_bounds))
+        for number, mark in marks.items():
+            truth.outputs[number].mark = mark
+        if ids != self._truth.ids:
+            self._cache = RecentChunks(self._truth.last)  # it knows outputs by their names alone
+        self._truth.ids = ids
+        self._names.clear()  # in place: a recovery goes by it
+        self._names.update({name: truth.outputs[number].type for name, number in ids.items()})
+        self._settings = settings
+        self._bounds = _bounds(bounds)
+        self._signal()
 
     def trouble(self) -> str:
         """Why nothing can be written for now; empty while it can."""
@@ -530,6 +586,12 @@ class Spool:
         return await self._call(lambda: question(self._open_reader))
 
     @property
+    def _open_writer(self) -> Writer:
+        if self._writer is None:
+            raise SpoolError("the spool is not open")
+        return self._writer
+
+    @property
     def _open_reader(self) -> Reader:
         if self._reader is None:
             raise SpoolError("the spool is not open")
@@ -540,3 +602,8 @@ class Spool:
         if self._letter_reader is None:
             raise SpoolError("the spool is not open")
         return self._letter_reader
+
+
+def _bounds(bounds: Mapping[str, Bound]) -> dict[str, Bound]:
+    """Those that bound something."""
+    return {name: bound for name, bound in bounds.items() if bound != Bound()}

@@ -7,19 +7,32 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from mcp_ingest.errors import SpoolFullError
 from mcp_ingest.event import Term
 from mcp_ingest.spool.chunk import Stamp, encode, stamped, wanted
 from mcp_ingest.spool.dropping import let_go
-from mcp_ingest.spool.letters import LetterBook, LetterBounds
+from mcp_ingest.spool.letters import LetterBook, LetterBounds, letter_bytes
 from mcp_ingest.spool.model import Chunk, DeadLetter, Intake, KeptLetters, OutputKey, Pending, Removal, Settlement
+from mcp_ingest.spool.moving import hand_over
 from mcp_ingest.spool.overflow import Drop
 from mcp_ingest.spool.rows import ADD_TO_LEDGER, bitmap, commit_row, ledger_rows
+from mcp_ingest.spool.schema import PAGE
 from mcp_ingest.spool.seen import BLOCK, BLOCKS, DIGEST_BYTES, KEEP_NS, split
 from mcp_ingest.spool.sums import SumsFile
-from mcp_ingest.spool.truth import Changes, Truth, oldest_chunk, oldest_owed, used_bytes
+from mcp_ingest.spool.truth import (
+    Changes,
+    OutputState,
+    Truth,
+    last_number,
+    oldest_chunk,
+    oldest_owed,
+    register,
+    used_bytes,
+)
 
 
 @dataclass(slots=True)
@@ -47,6 +60,10 @@ class Damage:
     why: str
 
 
+#: What letters take of the file and of the log by their bytes: their pages are not full. And what the rest takes.
+_PAGES_FOR_LETTERS = 1.4
+_LOG_FOR_REST = 2**17
+
 Work = Prepared | Settlement | Damage | Removal | Drop
 
 
@@ -68,17 +85,40 @@ class Writer:
         self._commits = truth.commits
         self._uuid = uuid
         self._ids = dict(truth.ids)
-        self._names = {state.id: state.name for state in truth.outputs.values()}
-        self._types = {state.id: state.type for state in truth.outputs.values()}
-        self._marks = {state.id: state.mark for state in truth.outputs.values()}
-        self._last = {state.id: state.last for state in truth.outputs.values()}
-        self._oldest = {state.id: state.oldest for state in truth.outputs.values()}
+        self._names: dict[int, str] = {}
+        self._types: dict[int, str] = {}
+        self._marks: dict[int, int] = {}
+        self._last: dict[int, int] = {}
+        self._oldest: dict[int, int | None] = {}
+        for state in truth.outputs.values():
+            self._know(state)
         self._number = self._committed = truth.last
         self._time_ns = time_ns
         self._loose = self._count_loose()
         self._letters = truth.letters
         self._bounds = bounds or LetterBounds()
         self.written = 0  # bytes of chunks and letters since the last checkpoint, about
+
+    def register(self, outputs: Mapping[str, str]) -> tuple[dict[str, int], list[OutputState]]:
+        """The ids of these outputs (name to type), and the states of those that were not there before."""
+        ids = register(self.connection, outputs)
+        new = []
+        for name, number in ids.items():
+            if number not in self._names:
+                state = OutputState(number, name, outputs[name], last_number(self.connection))
+                self._know(state)
+                new.append(state)
+        return ids, new
+
+    def _know(self, state: OutputState) -> None:
+        self._names[state.id], self._types[state.id] = state.name, state.type
+        self._marks[state.id], self._last[state.id], self._oldest[state.id] = state.mark, state.last, state.oldest
+
+    def take(self, ids: Mapping[str, int], marks: Mapping[int, int], bounds: LetterBounds) -> None:
+        """Names mean these outputs from now on; those of `marks`, which owe nothing, begin behind these chunks."""
+        self._bounds = bounds
+        self._ids.update(ids)
+        self._marks.update(marks)
 
     def prepare(self, intake: Intake) -> Prepared:
         """Number and encode the chunks; ValueError and the like when one cannot be encoded."""
@@ -93,8 +133,12 @@ class Writer:
             prepared.chunks.append(PreparedChunk(chunk, encode(chunk, self._uuid), owed))
         return prepared
 
-    def write(self, works: Sequence[Work]) -> Changes:
-        """Write all of it, durably, or raise and leave nothing of it."""
+    def write(self, works: Sequence[Work], room: int | None = None) -> Changes:
+        """Write all of it, durably, or raise and leave nothing of it.
+
+        `room` are the bytes that a full disk still has: where new dead letters do not fit, the oldest make room.
+        SpoolFullError when the file would grow by more: then the log could never be emptied into it.
+        """
         execute = self.connection.execute
         transaction = Transaction(
             self.connection,
@@ -107,24 +151,17 @@ class Writer:
         )
         execute("BEGIN IMMEDIATE")
         try:
+            if room is not None:
+                transaction.make_room(works, room)
             for place, work in enumerate(works):
-                match work:
-                    case Prepared():
-                        transaction.collect(place, work)
-                    case Settlement():
-                        output = self._ids[work.output]
-                        transaction.settle(output, work, self._types[output])
-                    case Removal():
-                        transaction.remove(place, work)
-                    case Damage():
-                        transaction.quarantine(work, self._names)
-                    case Drop():
-                        transaction.changes.answers[place] = let_go(self.connection, transaction, work, self._names)
+                self._do(transaction, place, work)
             loose = self._loose + transaction.flush()
             changes = transaction.changes
             if loose >= BLOCK:
                 loose, changes.packed = _pack_seen(self.connection, changes.time)
             self._find_oldest(transaction)
+            if room is not None and not self._fits(transaction.written, room):
+                raise SpoolFullError("the disk of the spool is full")
             execute("COMMIT")
         except BaseException:
             if self.connection.in_transaction:
@@ -141,6 +178,31 @@ class Writer:
         if self.sums is not None:
             self.sums.write(changes.ledger, self._commits, self._committed, changes.marks)
         return changes
+
+    def _do(self, transaction: Transaction, place: int, work: Work) -> None:
+        match work:
+            case Prepared():
+                transaction.collect(place, work)
+            case Settlement():
+                output = self._ids[work.output]
+                transaction.settle(output, work, self._types[output])
+            case Removal():
+                transaction.remove(place, work)
+            case Damage():
+                transaction.quarantine(work, self._names)
+            case Drop():
+                transaction.changes.answers[place] = let_go(self.connection, transaction, work, self._names)
+
+    def _fits(self, written: int, room: int) -> bool:
+        """Whether the disk has room for the log of this transaction and then for what the file grows by.
+
+        If not, the log could not be emptied any more, and nothing could be written at all.
+        """
+        (pages,) = self.connection.execute("PRAGMA page_count").fetchone()
+        (_, _, path) = self.connection.execute("PRAGMA database_list").fetchone()
+        grows = int(pages) * PAGE - Path(path).stat().st_size
+        log = _PAGES_FOR_LETTERS * written + _LOG_FOR_REST - Path(f"{path}-wal").stat().st_size
+        return grows <= 0 or grows + max(0, log) <= room
 
     def touch(self) -> None:
         """Write something that changes nothing, durably: sqlite3.Error where the disk refuses."""
@@ -249,6 +311,8 @@ class Transaction:
         changes.digests += intake.digests
         self._letters += intake.letters
         changes.ledger.update(intake.ledger)
+        if intake.moved is not None:
+            hand_over(self._connection, self, intake.moved)
         if intake.replayed:
             self.letters().remove(intake.replayed, Term.REPLAYED, all_of_them=True)
 
@@ -282,6 +346,15 @@ class Transaction:
         if self._book is None:
             self._book = LetterBook(self._connection, self._kept, self._bounds, self.changes.ledger, self.changes.time)
         return self._book
+
+    def make_room(self, works: Sequence[Work], room: int) -> None:
+        """Let go of the oldest letters where those that settlements bring would not fit into what the disk has."""
+        letters = [letter for work in works if isinstance(work, Settlement) for letter in work.letters]
+        size = int(_PAGES_FOR_LETTERS * sum(map(letter_bytes, letters)))
+        (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
+        missing = size - free * PAGE
+        if missing > 0 and 2 * size > room:  # in the log, and then in the file
+            self.letters().make_room(missing, len(letters))
 
     def remove(self, place: int, removal: Removal) -> None:
         """Dead letters that leave without a chunk in their place."""

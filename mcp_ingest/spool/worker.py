@@ -202,13 +202,14 @@ class Worker:
                 return job.work
         raise TypeError(f"nothing to write: {job.work!r}")
 
-    def _commit(self, group: Sequence[tuple[Job, Work]]) -> None:
+    def _commit(self, group: Sequence[tuple[Job, Work]], again: bool = False) -> None:
         assert self._writer is not None
         start = self._clock.monotonic()
         try:
-            changes = self._writer.write([work for _, work in group])
+            room = self._last_room() if self._full else None
+            changes = self._writer.write([work for _, work in group], room)
         except Exception as error:  # SQLite's, or a value that it cannot hold
-            self._failed(group, error)
+            self._failed(group, error, again)
             return
         changes.seconds = self._clock.monotonic() - start
         log_bytes = self._care.look()
@@ -223,8 +224,8 @@ class Worker:
         elif not self._has_reserve(self._ballast.size // 2) and not self._ballast.take() and self._is_there():
             self._is_full()
 
-    def _failed(self, group: Sequence[tuple[Job, Work]], error: Exception) -> None:
-        """A full disk fails all intakes, and what frees space is tried again; else each is tried alone."""
+    def _failed(self, group: Sequence[tuple[Job, Work]], error: Exception, again: bool) -> None:
+        """A full disk fails all intakes, and what frees space is tried again, once; else each is tried alone."""
         if isinstance(error, sqlite3.Error) and schema.is_damage(error) and self._renew(error):
             self._write([job for job, _ in group])
         elif schema.is_full(error):
@@ -232,8 +233,8 @@ class Worker:
             intakes = [job for job, work in group if isinstance(work, Prepared)]
             others = [(job, work) for job, work in group if not isinstance(work, Prepared)]
             self._fail(intakes, error)
-            if intakes and others:
-                self._commit(others)
+            if others and not again:
+                self._commit(others, again=True)
             else:
                 self._fail([job for job, _ in others], error)
         elif schema.is_disk(error):
@@ -262,6 +263,11 @@ class Worker:
         self._ballast.release()
         self._checkpoint()
         self._is_full()
+
+    def _last_room(self) -> int:
+        """Bytes that a full disk still has for one more transaction, once the log is empty and begins anew."""
+        self._checkpoint()
+        return self._ballast.free_bytes()
 
     def _is_full(self) -> None:
         if not self._full:

@@ -18,9 +18,12 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from mcp_ingest.config.model import HttpSettings
 from mcp_ingest.engine.daemon import Daemon
-from mcp_ingest.errors import IngestError, SpoolError, refusal
+from mcp_ingest.errors import SpoolError
+from mcp_ingest.web.backlogs import BacklogPages
 from mcp_ingest.web.collector import SpoolCollector
 from mcp_ingest.web.dead_letters import DeadLetterPages, json_response
+from mcp_ingest.web.reload import ReloadPage
+from mcp_ingest.web.site import Site
 
 _OPEN = frozenset({"/metrics", "/-/healthy", "/-/ready"})
 _LOOPBACK = frozenset({"127.0.0.1", "::1"})
@@ -31,23 +34,20 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 async def serving(daemon: Daemon, settings: HttpSettings) -> AsyncIterator[str]:
     """Serve the daemon's pages for the length of a block; yields the address, `http://127.0.0.1:24231`."""
     daemon.metrics.registry.register(SpoolCollector(daemon))
-    runner = web.AppRunner(_application(daemon, settings), access_log=None, handle_signals=False)
+    site = Site(settings)
+    runner = web.AppRunner(_application(daemon, site), access_log=None, handle_signals=False)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, settings.host, settings.port)
-        try:
-            await site.start()
-        except OSError as error:
-            raise IngestError(f"http: cannot listen on {settings.host}:{settings.port}: {refusal(error)}") from None
-        host, port = runner.addresses[0][:2]
-        yield f"http://{host}:{port}"
+        address = await site.open(runner)
+        daemon.reloader.neighbours.append(site)
+        yield address
     finally:
         await runner.cleanup()
 
 
-def _application(daemon: Daemon, settings: HttpSettings) -> web.Application:
+def _application(daemon: Daemon, site: Site) -> web.Application:
     pages = _Pages(daemon)
-    application = web.Application(middlewares=[_guard(settings)])
+    application = web.Application(middlewares=[_guard(site)])
     application.add_routes(
         [
             web.get("/metrics", pages.metrics),
@@ -56,14 +56,17 @@ def _application(daemon: Daemon, settings: HttpSettings) -> web.Application:
             web.get("/status", pages.status),
             web.get("/api/why", pages.why),
             *DeadLetterPages(daemon).routes(),
+            *ReloadPage(daemon).routes(),
+            *BacklogPages(daemon).routes(),
         ]
     )
     return application
 
 
-def _guard(settings: HttpSettings) -> Any:
+def _guard(site: Site) -> Any:
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        settings = site.settings
         allowed = request.path in _OPEN or request.remote in _LOOPBACK
         if not (allowed or is_token(request.headers.get("Authorization", ""), settings.token)):
             return json_response({"error": "from outside of this machine a token is needed: http.token"}, 401)

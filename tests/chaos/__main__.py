@@ -9,34 +9,37 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 
 from tests.chaos.faults import faults
-from tests.chaos.report import Report
 from tests.chaos.run import run
 from tests.chaos.scene import Options
 from tests.integration.servers import Elasticsearch
+
+_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """One run; its exit code."""
     options, keep = _options(arguments)
-    signal.signal(signal.SIGTERM, _ended)  # as Ctrl-C: what was started is ended
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_INTERRUPTED))
     directory = Path(tempfile.mkdtemp(prefix="mcp-ingest-chaos-"))
     directory.chmod(0o755)
     print(f"seed {options.seed}; the run's folder is {directory}", flush=True)
-    report: Report | None = None
     try:
         with _server(options) as server:
             report = asyncio.run(run(options, directory, server))
-    finally:
-        if report is not None and not report.problems and not keep:
-            _remove(directory)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        shutil.rmtree(directory, ignore_errors=True)
+        print("interrupted: what was started is ended, and nothing is known")
+        return _INTERRUPTED
+    if not report.problems and not keep:
+        shutil.rmtree(directory, ignore_errors=True)
     print("\n".join(report.lines()))
     return 1 if report.problems else 0
 
@@ -52,16 +55,6 @@ def _server(options: Options) -> Iterator[Elasticsearch | None]:
         yield server.start()
     finally:
         server.close()
-
-
-def _remove(directory: Path) -> None:
-    import shutil
-
-    shutil.rmtree(directory, ignore_errors=True)
-
-
-def _ended(number: int, _: FrameType | None) -> None:
-    raise KeyboardInterrupt(f"signal {number}")
 
 
 def _options(arguments: Sequence[str] | None) -> tuple[Options, bool]:
@@ -82,6 +75,7 @@ def _options(arguments: Sequence[str] | None) -> tuple[Options, bool]:
     parser.add_argument("--lasting", type=float, help="seconds that each fault lasts, in place of its dice")
     parser.add_argument("--rate", type=float, default=Options.rate, help="events a second by forward")
     parser.add_argument("--lines", type=float, default=Options.lines, help="lines a second into each of two files")
+    parser.add_argument("--spool-bytes", default=Options.spool_bytes, help="a small spool is full in each outage")
     parser.add_argument("--keep", action="store_true", help="keep the run's folder; it stays anyway if a run fails")
     given = vars(parser.parse_args(arguments))
     keep = given.pop("keep")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import struct
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,13 +16,16 @@ from tests.chaos.machine import UnavailableError, command
 _BYTES = 256 * 2**20
 _SECONDS = 30
 _STEP = 2**20
+_BUSY_SECONDS = 10.0
+_SHUTDOWN, _NO_FLUSH = 0x8004587D, 2  # EXT4_IOC_SHUTDOWN, EXT4_GOING_FLAGS_NOLOGFLUSH: linux/ext4.h
 
 
 class Disk:
-    """`folder` is where it is mounted."""
+    """The file `image`, mounted at `folder`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, image: Path, folder: Path) -> None:
         self.folder = folder
+        self._image = image
         self._filler = folder / "filler"
 
     def fill(self) -> None:
@@ -32,7 +38,33 @@ class Disk:
 
     def free(self) -> None:
         """Give it back."""
-        self._filler.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._filler.unlink(missing_ok=True)
+
+    def cut_power(self) -> None:
+        """From now on nothing reaches the disk any more: what was not synced is lost, and who writes gets an error."""
+        descriptor = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.ioctl(descriptor, _SHUTDOWN, struct.pack("I", _NO_FLUSH))
+        finally:
+            os.close(descriptor)
+
+    def mount(self) -> None:
+        """Put it in its place; after a power cut its journal is played back."""
+        command("mount", "-o", "loop", str(self._image), str(self.folder))
+
+    def unmount(self) -> None:
+        """Take it out as soon as nobody uses it."""
+        end = time.monotonic() + _BUSY_SECONDS
+        while True:
+            try:
+                command("umount", str(self.folder))
+            except UnavailableError:
+                if time.monotonic() >= end:
+                    raise
+                time.sleep(0.05)
+            else:
+                return
 
 
 @contextlib.contextmanager
@@ -45,9 +77,10 @@ def disk(directory: Path) -> Iterator[Disk]:
     with image.open("wb") as file:
         file.truncate(_BYTES)
     command("mkfs.ext4", "-q", "-F", "-m", "0", str(image))
-    command("mount", "-o", "loop", str(image), str(folder))
+    made = Disk(image, folder)
+    made.mount()
     try:
-        yield Disk(folder)
+        yield made
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=False, timeout=_SECONDS)
         image.unlink(missing_ok=True)

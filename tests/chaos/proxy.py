@@ -156,6 +156,8 @@ class Proxy:
                 await self._trouble(Exchange(self, head, reader, writer))
         except (OSError, EOFError, asyncio.LimitOverrunError):
             pass  # the daemon is gone, or Elasticsearch is: either way there is nothing to answer
+        except asyncio.CancelledError:
+            pass  # the run ends, and this task with it; Python 3.11 would print each that ends cancelled
         except Exception as error:
             self.errors.append(f"a fault of the kit's proxy: {error!r}")
         finally:

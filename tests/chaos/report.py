@@ -64,7 +64,9 @@ class Report:
             waited = self.recoveries.get(name, [])
             after = [_spread([each[place] for each in waited]) for place in range(2)] if waited else []
             shown.append(f"{name:<24} {count:>7}   {'        '.join(after)}".rstrip())
-        shown += [f"{name:<24} skipped: {why}" for name, why in sorted(self.skipped.items())]
+        for why in sorted(set(self.skipped.values())):
+            names = ", ".join(name for name, reason in sorted(self.skipped.items()) if reason == why)
+            shown.append(f"skipped, {why}: {names}")
         compared = self.compared
         shown += ["", *self.sent, *self.ledger]
         shown.append(f"stored {compared.stored:,}, lost {compared.lost:,}, doubled {compared.doubled:,}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import time
 from pathlib import Path
 
@@ -25,11 +26,13 @@ async def run(options: Options, directory: Path, server: Elasticsearch | None) -
     """Everything in one; `directory` is empty, `server` runs where the output is Elasticsearch."""
     report = Report(options.seed)
     began = time.monotonic()
+    if (task := asyncio.current_task()) is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with scene(options, directory, server) as made:
         chosen = _chosen(options, made, report)
         status: Status | None = None
         try:
-            await _under_fire(made, chosen, report)
+            report.problems += await _under_fire(made, chosen, report)
             report.compared, status, problems = await audit(made)
             report.problems += problems + (made.proxy.errors if server else [])
         except* DaemonError as troubles:
@@ -50,7 +53,8 @@ def _chosen(options: Options, scene: Scene, report: Report) -> list[Fault]:
 # --- the middle --------------------------------------------------------------------------------------------
 
 
-async def _under_fire(scene: Scene, chosen: list[Fault], report: Report) -> None:
+async def _under_fire(scene: Scene, chosen: list[Fault], report: Report) -> list[str]:
+    """From the start to the moment when nothing is owed any more; what never came to its end, as sentences."""
     scene.daemon.spawn()
     await scene.daemon.until_ready(scene.patience)
     async with asyncio.TaskGroup() as group:
@@ -60,10 +64,10 @@ async def _under_fire(scene: Scene, chosen: list[Fault], report: Report) -> None
         for each in scene.load:
             each.finish()
         await asyncio.wait(load, timeout=_END_SECONDS)
-        if left := scene.forward.unacknowledged():
-            raise DaemonError(f"{left} chunks were not acknowledged {_END_SECONDS:.0f} s after the last fault")
-        await _settled(scene)
-        watching.cancel()
+        problems = await _settled(scene)
+        for task in (watching, *load):
+            task.cancel()
+    return problems
 
 
 async def _strike_all(scene: Scene, chosen: list[Fault], report: Report) -> None:
@@ -138,16 +142,18 @@ async def _watch(scene: Scene) -> None:
         await asyncio.sleep(_WATCH)
 
 
-async def _settled(scene: Scene) -> None:
-    """Wait until every line is read and nothing is owed. DaemonError if that does not come."""
+async def _settled(scene: Scene) -> list[str]:
+    """Wait until every line is read and nothing is owed; the sentence that says so if that does not come."""
+    if left := scene.forward.unacknowledged():
+        return [f"{left} chunks were not acknowledged {_END_SECONDS:.0f} s after the last fault"]
     end = time.monotonic() + _END_SECONDS
     status: Status | None = None
     while time.monotonic() < end:
         status = await scene.daemon.ask()
         if status is not None and _is_settled(scene, status):
-            return
+            return []
         await asyncio.sleep(_POLL)
-    raise DaemonError(f"not everything was delivered {_END_SECONDS:.0f} s after the last fault: {status}")
+    return [f"not everything was read and delivered {_END_SECONDS:.0f} s after the last fault: {status}"]
 
 
 def _is_settled(scene: Scene, status: Status) -> bool:

@@ -39,6 +39,7 @@ class Options:
     kills: int = 0  # so many `kill`s in place of `seconds`
     lasting: float | None = None  # seconds of every fault that lasts
     rate: float = 600.0  # events a second by forward
+    spool_bytes: str = "8GiB"  # a small one is full whenever Elasticsearch is away
     lines: float = 200.0  # lines a second into each of two files
 
 
@@ -127,7 +128,7 @@ async def scene(options: Options, directory: Path, server: Elasticsearch | None)
         folder = small.folder if small else directory
         url = f"http://{before.address[0]}:{before.address[1]}" if before else None
         index = f"chaos-{time.time_ns()}"
-        config = _configuration(there, ports, [quick, slow], folder, url, index)
+        config = _configuration(there, ports, [quick, slow], folder, url, index, options.spool_bytes)
         control = Control(directory / "control")
         daemon = DaemonProcess(directory, config, (there, ports[1]), control, net.prefix if net else [])
         stack.callback(daemon.kill)
@@ -139,7 +140,13 @@ async def scene(options: Options, directory: Path, server: Elasticsearch | None)
 
 
 def _configuration(
-    host: str, ports: tuple[int, int], tailed: list[Tailed], folder: Path, url: str | None, index: str
+    host: str,
+    ports: tuple[int, int],
+    tailed: list[Tailed],
+    folder: Path,
+    url: str | None,
+    index: str,
+    spool_bytes: str,
 ) -> dict[str, Any]:
     """The daemon's: the platform's pipeline, whole, before one output."""
     inputs: dict[str, Any] = {"forward": {"host": host, "port": ports[0]}}
@@ -153,6 +160,6 @@ def _configuration(
         made = with_pipeline(inputs, "store", {"directory": str(folder / "store"), "retention": "400d"})
     return {
         **made,
-        "spool": {"directory": str(folder / "spool")},
+        "spool": {"directory": str(folder / "spool"), "max_bytes": spool_bytes},
         "http": {"host": host, "port": ports[1], "token": TOKEN},
     }

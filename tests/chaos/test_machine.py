@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -40,6 +41,23 @@ def test_a_full_disk_takes_nothing_until_it_is_freed(small: Disk) -> None:
         (small.folder / "more").write_bytes(bytes(5000))
     small.free()
     (small.folder / "more").write_bytes(bytes(2**20))
+
+
+def test_a_power_cut_takes_what_was_not_synced(small: Disk) -> None:
+    """What was synced is there afterwards, and nothing else; in between the disk takes nothing."""
+    for name in ("synced", "unsynced"):
+        with (small.folder / name).open("wb") as file:
+            file.write(b"x" * 5000)
+            file.flush()
+            if name == "synced":
+                os.fsync(file.fileno())
+    small.cut_power()
+    with pytest.raises(OSError, match="Input/output error"):
+        (small.folder / "late").write_bytes(b"x")
+    small.unmount()
+    small.mount()
+    assert sorted(path.name for path in small.folder.iterdir()) == ["lost+found", "synced"]
+    assert (small.folder / "synced").stat().st_size == 5000
 
 
 def test_a_cut_network_carries_nothing_until_it_is_mended(net: Network) -> None:

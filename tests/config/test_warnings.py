@@ -63,3 +63,24 @@ def test_what_is_wrong_with_a_bound_is_an_error_at_its_place(
     with pytest.raises(ConfigError) as error:
         _load(tmp_path, text)
     assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("stages", "warning"),
+    [
+        ("[parse_json, redact, {drop: {when: 'a == 1'}}]", None),
+        ("[redact, parse_json, redact]", None),
+        ("[{redact: {packs: [], rules: [{name: a, pattern: b}]}}]", None),
+        ("[parse_json]", ":4:3: pipeline `all` has no `redact`: card numbers and secrets reach the disk"),
+        ("[{redact: {packs: []}}]", ":4:3: pipeline `all` has no `redact`: card numbers and secrets reach the disk"),
+        (
+            "[redact, parse_json]",
+            ":4:39: `parse_json` stands behind the last `redact` of pipeline `all`: "
+            "what it takes out of a text is not masked",
+        ),
+    ],
+)
+def test_what_would_reach_the_disk_unmasked(tmp_path: Path, stages: str, warning: str | None) -> None:
+    """No `redact`, one that looks for nothing, and a parser behind it, which brings to light what it could not see."""
+    text = _CONFIG.replace("[redact]", stages) % ("main, spare", "8GiB")
+    assert _load(tmp_path, text) == ((warning,) if warning else ())

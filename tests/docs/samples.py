@@ -18,8 +18,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
 PAGES = sorted(
-    [ROOT / "README.md", *(p for p in (ROOT / "docs").glob("*.md") if p.name not in ("cli.md", "metrics.md"))]
+    [
+        ROOT / "README.md",
+        *(p for p in DOCS.glob("*.md") if p.name not in ("cli.md", "metrics.md")),
+        *(DOCS / "promises").glob("*.md"),
+    ]
 )
 
 _FENCE = re.compile(r"^```(\S+)(?: +(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)

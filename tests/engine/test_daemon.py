@@ -49,7 +49,7 @@ def _daemon(directory: Path, config: dict[str, Any]) -> Daemon:
 async def _running(daemon: Daemon) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as group:
         group.create_task(daemon.run())
-        await asyncio.wait_for(daemon.listens.wait(), 10)
+        await asyncio.wait_for(daemon.graph.listens.wait(), 10)
         try:
             yield
         finally:
@@ -80,15 +80,15 @@ async def test_outputs_start_when_the_inputs_listen(tmp_path: Path, monkeypatch:
     listening: list[bool] = []
 
     async def start(self: File) -> None:
-        listening.append(daemon.listens.is_set())
+        listening.append(daemon.graph.listens.is_set())
 
     monkeypatch.setattr(File, "start", start)
     daemon = _daemon(tmp_path, _config(tmp_path))
     async with _running(daemon):
         await until(lambda: listening == [True])
-    monkeypatch.setattr("mcp_ingest.engine.daemon.INPUTS_FIRST", 0.0)
+    monkeypatch.setattr("mcp_ingest.engine.graph.INPUTS_FIRST", 0.0)
     daemon = _daemon(tmp_path, _config(tmp_path))
-    daemon._ready = lambda name, where: None  # type: ignore[method-assign]
+    daemon.graph.heard = lambda: None  # type: ignore[method-assign]
     async with asyncio.TaskGroup() as group:
         group.create_task(daemon.run())
         await until(lambda: listening == [True, False])
@@ -157,7 +157,7 @@ async def test_an_output_that_cannot_close_keeps_nobody_from_it(
 
     monkeypatch.setattr(File, "close", raising)
     monkeypatch.setattr(Blackhole, "close", hanging)
-    monkeypatch.setattr("mcp_ingest.engine.daemon.GRACE", 0.2)
+    monkeypatch.setattr("mcp_ingest.engine.graph.GRACE", 0.2)
     outputs = {"archive": {"type": "file", "path": str(tmp_path / "out")}, "blackhole": {}}
     daemon = _daemon(tmp_path, _config(tmp_path, outputs=outputs))
     async with _running(daemon):
@@ -182,7 +182,7 @@ async def test_an_input_that_failed_is_not_ready_until_it_listens_again(
         raise RuntimeError("no password=hunter22")
 
     monkeypatch.setattr(Tail, "run", failing)
-    monkeypatch.setattr("mcp_ingest.engine.daemon.pause", lambda attempt: 0.05)
+    monkeypatch.setattr("mcp_ingest.engine.running.pause", lambda attempt: 0.05)
     daemon = _daemon(tmp_path, _config(tmp_path))
     async with _running(daemon):
         await broken.wait()

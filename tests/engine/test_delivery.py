@@ -406,7 +406,7 @@ async def test_nothing_more_is_sent_while_it_cannot_be_recorded(
 
 async def test_what_waits_for_its_retry_is_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer that is busy for every event gets no more than a bounded part of the backlog until it takes some."""
-    monkeypatch.setattr(module, "DELAYED_BYTES", 10_000)
+    monkeypatch.setattr("mcp_ingest.engine.waiting.DELAYED_BYTES", 10_000)
     busy = True
 
     def answer(request: Request) -> Verdicts:
@@ -535,3 +535,66 @@ async def test_what_is_large_goes_out_beside_others(tmp_path: Path, monkeypatch:
         await until(lambda: len(output.requests) == 2)
         output.may_answer.set()
         await until(lambda: _drained(spool))
+
+
+async def test_a_delivery_that_is_to_finish_leaves_exactly_what_is_not_settled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is under way is answered and recorded, of a chunk of which others wait, too; the next one sends the rest."""
+    monkeypatch.setattr(module, "pause", lambda attempt, asked=None: 3600)
+    go_on = asyncio.Event()
+
+    class Slow(Scripted):
+        concurrency = 1
+        max_request_events = 4
+
+        async def write(self, request: Request) -> Verdicts:
+            await go_on.wait()
+            self.requests.append(request.count)
+            late = Each([DELIVERED, Retry("later"), DELIVERED, DELIVERED])
+            stored = [event_id for part in request.parts for event_id in part.ids]
+            self.stored.update(dict.fromkeys([event_id for event_id in stored if event_id != stored[1]], b""))
+            return late
+
+    first, second = Slow(), Scripted()
+    async with spool_in(tmp_path) as spool, asyncio.TaskGroup() as group:
+        await spool.commit(intake(*(str(number) for number in range(10))))
+        delivery = Delivery("out", first, spool, SystemClock(), Metrics(), LOG)
+        task = group.create_task(delivery.run())
+        await until(lambda: delivery._in_flight == 1)
+        delivery.finish()
+        await asyncio.sleep(0.05)
+        assert not task.done()
+        go_on.set()
+        await asyncio.wait([task], timeout=5)
+        assert task.done()
+        assert spool.held("out").events == 7
+        async with delivering(spool, second):
+            await until(lambda: _drained(spool))
+        _assert_closed(spool)
+    assert first.requests == [4]
+    assert len(first.stored) == 3
+    assert len(second.stored) == 7
+    assert not first.stored.keys() & second.stored.keys()
+
+
+async def test_a_delivery_that_has_not_begun_finishes_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the output cannot be made ready nothing is under way; what is being opened is not left half open."""
+    monkeypatch.setattr(module, "pause", lambda attempt, asked=None: 3600)
+    monkeypatch.setattr(module, "PARKED", 3600)
+
+    class Slow(Scripted):
+        starts = 0
+
+        async def start(self) -> None:
+            self.starts += 1
+            if self.starts == 1:
+                raise OutputError("no")
+
+    async with spool_in(tmp_path) as spool, asyncio.TaskGroup() as group:
+        delivery = Delivery("out", Slow(), spool, SystemClock(), Metrics(), LOG)
+        task = group.create_task(delivery.run())
+        await until(lambda: delivery.state == "waiting")
+        delivery.finish()
+        await asyncio.wait([task], timeout=5)
+        assert task.done()

@@ -254,6 +254,38 @@ def _hold(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Intake, a
     return held
 
 
+async def test_between_turns_nothing_is_committed(tmp_path: Path) -> None:
+    """What is under way is waited for, what is emitted meanwhile waits, and goes on in its order."""
+    async with spool_in(tmp_path) as spool, ingesting(spool) as ingest, asyncio.TaskGroup() as group:
+        emit = ingest.emit_for("in")
+        first = group.create_task(emit(batch({"n": 1})))
+        await asyncio.sleep(0)
+        async with ingest.between_turns():
+            assert first.done() == (spool.held("out").events == 1)
+            later = [group.create_task(emit(batch({"n": n}, start=n))) for n in range(2, 6)]
+            await asyncio.sleep(0.05)
+            assert not any(task.done() for task in later)
+            assert spool.held("out").events == first.done()
+        await asyncio.wait([first, *later])
+        assert spool.held("out").events == 5
+        lines = [line for chunk in await spool.fresh("out", 0, 2**20) for line in chunk.lines]
+        assert [b'"n":%d' % n in line for n, line in enumerate(lines, 1)] == [True] * 5
+
+
+async def test_what_waits_of_an_input_can_be_refused(tmp_path: Path) -> None:
+    """Others go on; the streams of those that were refused take nothing more."""
+    async with spool_in(tmp_path) as spool, ingesting(spool) as ingest:
+        stream = Stream()
+        async with ingest.between_turns(), asyncio.TaskGroup() as group:
+            refused = group.create_task(_raises(ingest.emit_for("in")(batch({"n": 1}), Progress(stream))))
+            await asyncio.sleep(0.01)
+            ingest.refuse({"in"}, "it ends")
+            assert str(await refused) == "it ends"
+        await ingest.emit_for("other")(batch({"n": 2}))
+        assert isinstance(await _raises(ingest.emit_for("in")(batch({"n": 3}), Progress(stream))), StreamBrokenError)
+        assert spool.held("out").events == 1
+
+
 # --- a full spool refuses ----------------------------------------------------------------------------------
 
 

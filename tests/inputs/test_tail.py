@@ -587,3 +587,79 @@ async def test_a_name_that_is_no_utf8(durable: Durable, tmp_path: Path) -> None:
             await until(lambda: sorted(durable.messages) == ["one", "two"])
     assert sorted(durable.tags) == ["app.bad\ufffd.log", "app.good.log"]
     assert len(durable.files) == 2
+
+
+# --- other settings ----------------------------------------------------------------------------------------
+
+
+def _change(tail: Tail, *paths: Path, **others: object) -> None:
+    apply = tail.change_to(settings(list(paths), **others))
+    assert apply is not None
+    apply()
+
+
+async def test_other_settings_keep_files_and_positions(durable: Durable, tmp_path: Path) -> None:
+    """Files that are still matched are read on, under the new tag; new ones from their head; each line once."""
+    append(tmp_path / "a.log", "a1")
+    append(tmp_path / "b.txt", "b1")
+    async with tailing(durable, tmp_path / "*.log", tag="old") as tail:
+        await until(lambda: durable.messages == ["a1"])
+        _change(tail, tmp_path / "*.log", tmp_path / "*.txt", tag="new")
+        await until(lambda: len(durable.events) == 2)
+        append(tmp_path / "a.log", "a2")
+        await until(lambda: len(durable.events) == 3)
+    assert durable.messages == ["a1", "b1", "a2"]
+    assert durable.tags == ["old", "new", "new"]
+
+
+async def test_what_is_matched_no_more_is_left_and_taken_up_again(durable: Durable, tmp_path: Path) -> None:
+    """Nothing is read of a file meanwhile; when it is matched again it goes on where it was."""
+    paths = [tmp_path / "a.log", tmp_path / "b.log"]
+    for path in paths:
+        append(path, f"{path.stem}1")
+    async with tailing(durable, *paths) as tail:
+        await until(lambda: len(durable.events) == 2)
+        _change(tail, paths[0])
+        await until(lambda: len(tail._followed.files) == 1)
+        append(paths[1], "b2")
+        append(paths[0], "a2")
+        await until(lambda: len(durable.events) == 3)
+        await asyncio.sleep(0.15)
+        assert sorted(durable.messages) == ["a1", "a2", "b1"]
+        _change(tail, *paths)
+        await until(lambda: len(durable.events) == 4)
+    assert durable.messages[3] == "b2"
+    async with tailing(durable, *paths):
+        await asyncio.sleep(0.15)
+    assert len(durable.events) == 4
+
+
+async def test_a_rotated_file_is_read_to_its_end_over_a_change(durable: Durable, tmp_path: Path) -> None:
+    """One that was deleted while it was open is not lost by other settings."""
+    path = tmp_path / "a.log"
+    append(path, "one")
+    async with tailing(durable, path, rotate_wait_seconds="10s") as tail:
+        await until(lambda: durable.messages == ["one"])
+        with path.open("a") as writer:
+            path.unlink()
+            await until(lambda: any(file.gone is not None for file in tail._followed.files.values()))
+            _change(tail, path, tag="new", rotate_wait_seconds="10s")
+            await asyncio.sleep(0.1)
+            writer.write("two\n")
+            writer.flush()
+            await until(lambda: durable.messages == ["one", "two"])
+
+
+async def test_changes_while_it_reads_lose_and_double_nothing(durable: Durable, tmp_path: Path) -> None:
+    """Whatever is read ahead or being committed: each line is there once, and no memory stays reserved."""
+    context = Context("app")
+    lines = [f"{number:05d} " + "x" * 60 for number in range(20_000)]
+    path = tmp_path / "a.log"
+    async with tailing(durable, path, context=context) as tail:
+        for start in range(0, len(lines), 500):
+            append(path, *lines[start : start + 500])
+            _change(tail, path, tag=f"tag{start}")
+            await asyncio.sleep(0.01)
+        await until(lambda: len(durable.events) == len(lines), 30)
+        assert durable.messages == lines
+        await until(lambda: context.budget.used == 0)

@@ -126,6 +126,15 @@ async def test_a_page_begins_below_a_number(tmp_path: Path, monkeypatch: pytest.
         assert [each.letters for each in await spool.dead_letters.groups(wanted)] == [10]
 
 
+async def test_a_page_is_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large letters make a short page, behind which one can go on."""
+    monkeypatch.setattr("mcp_ingest.spool.letter_reader.PAGE_BYTES", 2500)
+    async with opened(tmp_path) as spool:
+        await spool.commit(letters(*[letter(record=noise(1000)) for _ in range(5)]))
+        assert [each.number for each in await spool.letters(10)] == [5, 4, 3]
+        assert [each.number for each in await spool.letters(10, before=3)] == [2, 1]
+
+
 async def test_a_commit_without_letters_asks_nothing_about_them(tmp_path: Path) -> None:
     """Neither an intake nor a settlement without letters touches their tables."""
     async with opened(tmp_path) as spool:
@@ -349,3 +358,19 @@ async def test_a_settlement_with_letters_needs_no_more_than_the_ballast(small_di
         assert terms(spool) == {"dead_lettered": 300, "kept": 300}
         assert len(await spool.dead_letters.drop([*range(1, 101)])) == 100
         assert terms(spool)["kept"] == 200
+
+
+async def test_on_a_full_disk_new_letters_take_the_place_of_old_ones(small_disk: Path) -> None:
+    """An output that refuses nearly everything goes on when the spool itself has filled the disk."""
+    async with opened(small_disk) as spool:
+        with pytest.raises(SpoolFullError):
+            await fill(spool)
+        chunks = len(await spool.fresh(ES, 0, 2**30))
+        for number in range(1, chunks + 1):  # each gives 10 events of 20 KB back, and brings 1.5 times that
+            dead = [letter(output=ES, record=noise(1000)) for _ in range(300)]
+            await asyncio.wait_for(spool.settle(Settlement(ES, number, letters=dead, ledger=letters(*dead).ledger)), 10)
+        found = terms(spool)
+        assert found["dead_lettered"] == chunks * 300
+        assert found["expired"] > 0
+        assert found["kept"] > 300
+        assert (await spool.letters(1))[0].number == chunks * 300

@@ -13,8 +13,9 @@ from mcp_ingest.codecs.bulk import entry_lines
 from mcp_ingest.errors import SpoolError
 from mcp_ingest.event import Term
 from mcp_ingest.metrics import COMMITS, Metrics
+from mcp_ingest.spool import Spool
 from mcp_ingest.spool.model import Intake, OutputKey, Pending, Selection, Settlement
-from tests.spool.making import OUTPUTS, chunk, delivered, intake, letter, new_spool, noise, opened
+from tests.spool.making import OUTPUTS, chunk, delivered, intake, letter, new_spool, noise, opened, settings
 
 ES, ARCHIVE = "elasticsearch", "archive"
 BOTH = (ES, ARCHIVE)
@@ -308,3 +309,60 @@ async def test_a_mark_passes_over_what_only_others_owe(tmp_path: Path) -> None:
         assert [each.number for each in await spool.fresh("elasticsearch", 0, 2**20)] == [number]
         await spool.settle(delivered("elasticsearch", number, 1))
         assert (spool.held("elasticsearch").events, spool.held("archive").events) == (0, 20)
+
+
+# --- another configuration ---------------------------------------------------------------------------------
+
+
+async def _take(spool: Spool, outputs: dict[str, str]) -> None:
+    await spool.take(spool._settings, await spool.register(outputs), {})
+
+
+async def test_another_configuration_s_outputs(tmp_path: Path) -> None:
+    """A new one begins with the next commit, a removed one keeps its backlog, and has it again when it is back."""
+    async with opened(tmp_path) as spool:
+        await spool.commit(intake(chunk(3, BOTH)))
+        await _take(spool, {ES: ES, "new": "file"})
+        assert spool.held("new").events == 0
+        assert spool.backlog_of_removed_outputs()["archive (file)"].events == 3
+        await spool.commit(intake(chunk(2, (ES, "new"), first=3)))
+        assert [len(each.tags) for each in await spool.fresh("new", 0, 2**20)] == [2]
+        assert [len(each.tags) for each in await spool.fresh(ES, 0, 2**20)] == [3, 2]
+        with pytest.raises(KeyError):
+            spool.mark(ARCHIVE)
+        await _take(spool, OUTPUTS)
+        assert [len(each.tags) for each in await spool.fresh(ARCHIVE, 0, 2**20)] == [3]
+        assert spool.backlog_of_removed_outputs()["new (file)"].events == 2
+    async with opened(tmp_path) as spool:
+        assert (spool.held(ES).events, spool.held(ARCHIVE).events) == (5, 3)
+
+
+async def test_an_output_of_another_type_gets_nothing_of_the_first(tmp_path: Path) -> None:
+    """Under the same name, in memory and on disk, and back again."""
+    other = {ES: ES, ARCHIVE: "store"}
+    async with opened(tmp_path) as spool:
+        ids = await spool.register(other)
+        await spool.commit(intake(chunk(3, BOTH)))  # between the registration and the change
+        await spool.take(spool._settings, ids, {})
+        assert await spool.fresh(ARCHIVE, spool.mark(ARCHIVE), 2**20) == []
+        (number,) = await spool.commit(intake(chunk(2, (ARCHIVE,), first=3)))
+        assert [each.number for each in await spool.fresh(ARCHIVE, spool.mark(ARCHIVE), 2**20)] == [number]
+        await _take(spool, OUTPUTS)
+        assert [len(each.tags) for each in await spool.fresh(ARCHIVE, spool.mark(ARCHIVE), 2**20)] == [3]
+        await spool.settle(Settlement(ARCHIVE, mark=number))
+        assert spool.held(ARCHIVE).events == 0
+    async with opened(tmp_path, other) as spool:
+        assert spool.held(ARCHIVE).events == 2
+
+
+async def test_the_limit_can_be_raised(tmp_path: Path) -> None:
+    """Who waits for room has it at once."""
+    async with opened(tmp_path, max_bytes=2**16, ballast=2**12) as spool:
+        while spool.has_room():
+            await spool.commit(intake(chunk(10, (ES,), line=noise(2000))))
+        async with asyncio.TaskGroup() as group:
+            waiting = group.create_task(spool.room())
+            await asyncio.sleep(0.01)
+            assert not waiting.done()
+            await spool.take(settings(tmp_path), await spool.register(OUTPUTS), {})
+            await asyncio.wait_for(waiting, 5)

@@ -63,7 +63,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     daemon = Daemon(load(str(path)), Metrics(), logging.getLogger("test"))
     async with serving(daemon, HttpSettings(port=0)) as address, asyncio.TaskGroup() as group:
         group.create_task(daemon.run())
-        await until(lambda: daemon.listening and daemon.spool.usage().dead_letters == 5)
+        await until(lambda: daemon.graph.listens.is_set() and daemon.spool.usage().dead_letters == 5)
         try:
             yield Site(daemon, address)
         finally:

@@ -36,7 +36,7 @@ async def running(tmp_path: Path) -> AsyncIterator[tuple[Daemon, str]]:
     daemon = Daemon(load(str(path)), Metrics(), logging.getLogger("test"))
     async with serving(daemon, HttpSettings(port=0)) as address, asyncio.TaskGroup() as group:
         group.create_task(daemon.run())
-        await until(lambda: daemon.listening and daemon.spool.usage().dead_letters == 1)
+        await until(lambda: daemon.graph.listens.is_set() and daemon.spool.usage().dead_letters == 1)
         await until(lambda: daemon.status()["outputs"]["archive"]["delivered"] == 1)
         try:
             yield daemon, address

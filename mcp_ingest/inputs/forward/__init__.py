@@ -26,13 +26,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from typing import Annotated, ClassVar
+import errno
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 from msgspec import Meta
 
 from mcp_ingest.component import ByteSize, Duration, Emit, Example, Input, Settings
-from mcp_ingest.errors import IngestError, refusal
+from mcp_ingest.errors import AddressTakenError, IngestError, refusal
 from mcp_ingest.event import hashed_prefix
 from mcp_ingest.inputs.forward.batches import name_parts
 from mcp_ingest.inputs.forward.connection import Connection, Shared
@@ -81,9 +83,12 @@ class Forward(Input):
         ),
     ]
 
+    overlaps = True
+    _shared: Shared | None = None  # while it runs
+
     async def run(self, emit: Emit) -> None:
         """See `Input.run`."""
-        shared = Shared(self.config, self.context, emit)
+        shared = self._shared = Shared(self.config, self.context, emit)
         server = await self._bind(shared)
         port = server.sockets[0].getsockname()[1]
         heartbeats = await self._answer_heartbeats(port)
@@ -94,11 +99,22 @@ class Forward(Input):
                 try:
                     await asyncio.get_running_loop().create_future()  # until cancelled
                 finally:
+                    await heartbeats.close()  # first: whoever listens on the TCP port next wants this one, too
                     server.close()
                     await shared.finish()
         finally:
-            if heartbeats:
-                heartbeats.close()
+            await heartbeats.close()
+
+    def change_to(self, config: Any) -> Callable[[], None] | None:
+        """See `Input.change_to`: socket and connections stay where the address does."""
+        if (config.host, config.port) != (self.config.host, self.config.port):
+            return None
+        return lambda: self._change(config)
+
+    def _change(self, config: Any) -> None:
+        self.config = config
+        if self._shared is not None:
+            self._shared.change(config)
 
     def prefix_of(self, name: str, tag: str | None, peer: str | None) -> bytes | None:
         """See `Input.prefix_of`: the name is a chunk id."""
@@ -109,25 +125,38 @@ class Forward(Input):
         try:
             return await loop.create_server(lambda: Connection(shared), host, port, start_serving=False)
         except OSError as error:
-            raise IngestError(f"{self.context.name}: cannot listen on tcp {host}:{port}: {refusal(error)}") from None
+            kind = AddressTakenError if error.errno == errno.EADDRINUSE else IngestError
+            raise kind(f"{self.context.name}: cannot listen on tcp {host}:{port}: {refusal(error)}") from None
 
-    async def _answer_heartbeats(self, port: int) -> asyncio.BaseTransport | None:
+    async def _answer_heartbeats(self, port: int) -> _Heartbeats:
         """Fluentd's `heartbeat_type udp`, an old way: not having it stops nobody from sending."""
-        loop = asyncio.get_running_loop()
+        heartbeats, loop = _Heartbeats(), asyncio.get_running_loop()
         try:
-            transport, _ = await loop.create_datagram_endpoint(_Heartbeats, local_addr=(self.config.host, port))
+            await loop.create_datagram_endpoint(lambda: heartbeats, local_addr=(self.config.host, port))
         except OSError as error:
             self.context.logger.warning("%s: no heartbeats on udp port %s: %s", self.context.name, port, error)
-            return None
-        return transport
+        return heartbeats
 
 
 class _Heartbeats(asyncio.DatagramProtocol):
     """Answers a zero byte with a zero byte."""
 
+    def __init__(self) -> None:
+        self._transport: asyncio.DatagramTransport | None = None
+        self._gone = asyncio.Event()
+
+    async def close(self) -> None:
+        """Return once the port is free."""
+        if self._transport is not None:
+            self._transport.close()
+            await self._gone.wait()
+
     def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
         self._transport = transport
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._gone.set()
+
     def datagram_received(self, data: bytes, addr: tuple[str | object, int]) -> None:
-        if data[:1] == b"\0":
+        if data[:1] == b"\0" and self._transport is not None:
             self._transport.sendto(b"\0", addr)

@@ -51,14 +51,18 @@ class Batches:
     """Makes the batches of one connection. `fields` are put into each record."""
 
     def __init__(self, context: Context, settings: Any, peer: str) -> None:
-        self.fields: dict[str, str] = {}
         self._context = context
-        self._settings = settings
         self._peer = peer
         self._about = {"peer_address": peer}
-        self._renames = settings.tag is not None or settings.tag_prefix is not None
         self._prefix = ""
         self._sequence = 0
+        self.change(settings)
+
+    def change(self, settings: Any) -> None:
+        """Make them by these settings from now on."""
+        self.fields: dict[str, str] = {}
+        self._settings = settings
+        self._renames = settings.tag is not None or settings.tag_prefix is not None
 
     def of_chunk(self, frame: Frame, received: int) -> Iterator[tuple[Batch, ChunkSlice]]:
         """A frame with a chunk id, slice by slice; nothing for one that holds nothing."""

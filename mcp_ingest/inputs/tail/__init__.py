@@ -30,14 +30,16 @@ from __future__ import annotations
 import asyncio
 import re
 import resource
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
 
 from mcp_ingest.codecs.lines import is_line_encoding
 from mcp_ingest.component import ByteSize, Duration, Emit, Example, Input, Settings
-from mcp_ingest.inputs.tail.discovery import Globs, Hints
+from mcp_ingest.context import Context
+from mcp_ingest.inputs.tail.discovery import Found, Globs, Hints
 from mcp_ingest.inputs.tail.followed import Followed, read_positions
 from mcp_ingest.inputs.tail.reader import Reader, Reading
 from mcp_ingest.metrics import TAIL_FILES, TAIL_UNREAD_BYTES
@@ -122,10 +124,14 @@ class Tail(Input):
 
     pulls = True
 
+    def __init__(self, config: Any, context: Context) -> None:
+        super().__init__(config, context)
+        self._changed = asyncio.Event()
+
     async def run(self, emit: Emit) -> None:
         """Follow the files until cancelled."""
         config, context = self.config, self.context
-        prefix = f"tail/{context.name}/"
+        prefix = self._prefix
         state = dict(context.state(prefix))
         first_start = state.pop(prefix + _STARTED, None) is None
         self._followed = Followed(
@@ -138,23 +144,55 @@ class Tail(Input):
         )
         self._at_end = first_start and config.start_at == "end"
         self._globs = Globs(config.paths, config.exclude)
-        reading = Reading(config.tag, config.max_line_bytes, config.encoding, config.path_field, prefix)
         first: dict[str, bytes | None] = {}
         if first_start:
             first[prefix + _STARTED] = str(context.clock.time_ns()).encode()
-        reader = Reader(reading, self._followed, context, first)
         hints = Hints()
         try:
             await self._scan(hints)
             self._followed.recover()
             self._at_end = False
             context.ready(f"tail {len(self._followed.files)} files")
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._watch(hints, reader))
-                group.create_task(reader.run(emit))
+            while True:
+                first = await self._follow(emit, hints, first)
+                await self._take_settings(hints)
         finally:
             hints.close()
             self._followed.close()
+
+    @property
+    def _prefix(self) -> str:
+        return f"tail/{self.context.name}/"
+
+    async def _follow(self, emit: Emit, hints: Hints, first: dict[str, bytes | None]) -> dict[str, bytes | None]:
+        """Read until there are other settings; what is not committed yet of `first`."""
+        config = self.config
+        reading = Reading(config.tag, config.max_line_bytes, config.encoding, config.path_field, self._prefix)
+        reader = Reader(reading, self._followed, self.context, first)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._watch(hints, reader)), group.create_task(reader.run(emit))]
+            await self._changed.wait()
+            for task in tasks:
+                task.cancel()
+        return reader.first
+
+    # --- other settings ------------------------------------------------------------------------------------
+
+    def change_to(self, config: Any) -> Callable[[], None] | None:
+        """See `Input.change_to`: files that are still matched stay open, and are read on."""
+        return lambda: self._change(config)
+
+    def _change(self, config: Any) -> None:
+        self.config = config
+        self._changed.set()
+
+    async def _take_settings(self, hints: Hints) -> None:
+        self._changed.clear()
+        config = self.config
+        self._followed.change(self._open_limit(), config.max_line_bytes)
+        self._globs = Globs(config.paths, config.exclude)
+        self._followed.leave((await self._scan(hints)).files)
+        self.context.ready(f"tail {len(self._followed.files)} files")
 
     def place_of(self, prefix: bytes, position: int) -> str | None:
         """See `Input.place_of`: the file, as long as its position is kept."""
@@ -204,7 +242,7 @@ class Tail(Input):
         if self._followed.ready or self._followed.forgotten:
             reader.woken.set()
 
-    async def _scan(self, hints: Hints, reader: Reader | None = None) -> None:
+    async def _scan(self, hints: Hints, reader: Reader | None = None) -> Found:
         """Look at all globs and take over what is there; a long look holds up no hints."""
         async with asyncio.TaskGroup() as group:
             look = group.create_task(asyncio.to_thread(self._globs.find))
@@ -219,6 +257,7 @@ class Tail(Input):
         labels = {"input": self.context.name}
         self.context.metrics.gauge(TAIL_FILES, **labels).set(len(self._followed.files))
         self.context.metrics.gauge(TAIL_UNREAD_BYTES, **labels).set(self._followed.unread())
+        return found
 
     def _interval(self, hints: Hints) -> float:
         seconds = float(self.config.scan_seconds)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 import msgspec
 
@@ -325,6 +325,9 @@ class Followed:
         """Follow this file no more; while it has a name its position is kept, so that it is never read again."""
         if file.is_somewhere():
             self._let_go[file.uid] = (os.path.dirname(file.path), file.ino)
+        self._part_with(file)
+
+    def _part_with(self, file: File) -> None:
         file.close()
         self._open.pop(file, None)
         self.ready.pop(file, None)
@@ -333,6 +336,23 @@ class Followed:
             del self.files[file.identity]
         if self._paths.get(file.path) is file:
             del self._paths[file.path]
+
+    def change(self, max_open: int, max_line: int) -> None:
+        """Other limits, and perhaps other tags; everything is read on behind what is committed of it."""
+        self._max_open, self._max_line = max_open, max_line
+        self._refused.clear()
+        for file in self.files.values():
+            file.tag = None
+        self.go_back()
+
+    def leave(self, found: Container[str]) -> None:
+        """Follow no more what is not among these paths; its position is kept, should it be there again.
+
+        What was renamed or deleted, and so matched no glob before either, is still read to its end.
+        """
+        for file in [file for file in self.files.values() if file.gone is None and file.path not in found]:
+            self._stored.setdefault(file.ino, []).append((file.uid, read_position(file.stored())))
+            self._part_with(file)
 
     def go_back(self) -> None:
         """Every file to what is committed of it."""

@@ -64,36 +64,41 @@ class Reader:
         self._followed = followed
         self._context = context
         self._logger: logging.Logger = context.logger
-        self._first = first  # positions to be committed when each file of the first scan has its own
+        self.first = first  # positions to be committed when each file of the first scan has its own
         self._stream = Stream()
         self._pause = _PAUSE_SECONDS[0]
         self._sanitized = context.metrics.counter(SANITIZED, input=context.name)
 
     async def run(self, emit: Emit) -> None:
-        """Read and emit until cancelled; then wait for the emit that is under way."""
+        """Read and emit until cancelled; then wait for the emit that is under way and acknowledge it."""
         under_way: _UnderWay | None = None
+        ahead: Gathered | None = None
         async with asyncio.TaskGroup() as group:
             try:
                 while True:
                     self.woken.clear()
-                    gathered = await self._next()
+                    ahead = await self._next()
                     if under_way is not None and not await self._finish(under_way):
                         under_way = None
-                        self._give_back(gathered)
+                        self._give_back(ahead)
                         continue  # what was read ahead is read again
                     under_way = None
-                    if gathered is not None:
-                        under_way = _UnderWay(group.create_task(self._commit(emit, gathered)), gathered)
+                    if ahead is not None:
+                        under_way = _UnderWay(group.create_task(self._commit(emit, ahead)), ahead)
+                        ahead = None
                     elif not self._followed.ready:
                         await self.woken.wait()
                     await asyncio.sleep(0)
             finally:  # still inside the group, which would cancel it
+                self._give_back(ahead)
                 if under_way is not None:
                     await asyncio.wait({under_way.task})
+                    if under_way.task.result() is None:
+                        self._acknowledge(under_way.gathered)
 
     async def _next(self) -> Gathered | None:
         budget = self._context.budget
-        if not self._followed.ready and not self._first and not self._followed.forgotten:
+        if not self._followed.ready and not self.first and not self._followed.forgotten:
             return None
         reserve = _BATCH_BYTES + max(BLOCK_BYTES, self._reading.max_line_bytes)
         await budget.take(reserve)
@@ -136,8 +141,8 @@ class Reader:
         return True
 
     def _acknowledge(self, gathered: Gathered) -> None:
-        if self._first.keys() <= gathered.positions.keys():
-            self._first = {}
+        if self.first.keys() <= gathered.positions.keys():
+            self.first = {}
         self._followed.forgotten.difference_update(gathered.forgotten)
         for file, mark in gathered.marks.items():
             file.durable = mark
@@ -163,8 +168,8 @@ class Reader:
                     break
             except OSError as error:  # the next hint or scan tries again
                 self._followed.refuse(file.path, error)
-        if self._first and all(file.sent for file in self._followed.files.values()):
-            gathered.positions.update(self._first)
+        if self.first and all(file.sent for file in self._followed.files.values()):
+            gathered.positions.update(self.first)
         return gathered if gathered.positions or gathered.batch.size else None
 
     @staticmethod

@@ -43,7 +43,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         self._lock: IO[bytes] = path.with_suffix(".lock").open("wb")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -127,13 +127,21 @@ def _length(path: str) -> int:
 def _append(path: Path, data: bytes) -> None:
     new = not path.exists()
     if new:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
     with path.open("ab") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
     if new:
         _sync_folder(path.parent)
+
+
+def _make_folder(folder: Path) -> None:
+    """The folder and those above it, each durably named in the one that it stands in."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        _sync_folder(each.parent)
 
 
 def _sync_folder(folder: Path) -> None:

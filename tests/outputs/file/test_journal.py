@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,20 @@ def test_only_one_at_a_time(tmp_path: Path) -> None:
     with pytest.raises(BlockingIOError):
         Journal(tmp_path / "journal.json")
     first.close()
+
+
+def test_new_folders_are_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every new folder is synced where its name stands, or a power cut would take it with what is in it."""
+    synced: list[Path] = []
+    sync = os.fsync
+
+    def noted(file: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{file}")))
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    journal = Journal(tmp_path / "out" / "journal.json")
+    path = tmp_path / "out" / "tag" / "service" / "f"
+    journal.append({str(path): b"x\n"}, [Piece("ab-1", str(path))])
+    journal.close()
+    assert {tmp_path, tmp_path / "out", tmp_path / "out" / "tag", path.parent, path} <= set(synced)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,3 +76,13 @@ def test_no_value_leaves_the_folder(value: str, tag: str) -> None:
     assert parts[:2] == ["", "x"]
     assert len(parts) == 4
     assert all(part not in ("", ".", "..") and len(part.encode()) <= 255 and "\0" not in part for part in parts[2:])
+
+
+def test_several_long_values_make_a_name_that_a_disk_can_hold(tmp_path: Path) -> None:
+    """Three values of 100 bytes in one name are more than 255: it is cut, and keeps its ending."""
+    values = {"a": "a" * 300, "b": "b" * 300, "c": "ü" * 300}
+    path = Path(made(f"{tmp_path}/{{a}}-{{b}}-{{c}}-{{@timestamp:%Y-%m-%d}}.ndjson.gz", [values])[0])
+    path.touch()
+    assert path.parent == tmp_path
+    assert path.name.startswith("a" * 100 + "-" + "b" * 100)
+    assert path.name.endswith("-2026-11-22.ndjson.gz")
