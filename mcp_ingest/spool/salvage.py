@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -116,6 +117,7 @@ class Salvage:
         self._sequence: dict[str, int] = {}
         self._waiting: dict[str, list[list[Value]]] = {}
         self._sums: Sums | None = None
+        self._lost_pending: set[str] = set()
         self.findings = Findings()
 
     def run(self, sums: Sums | None) -> Findings:
@@ -243,6 +245,7 @@ class Salvage:
             findings.missing = {number for (number,) in rows}
         findings.damaged -= {row[0] for row in execute("SELECT number FROM chunks")} if findings.damaged else set()
         execute("DELETE FROM owed")
+        self._find_lost_pending(outputs)
         rows = execute("SELECT chunk, name, events FROM temp.named ORDER BY chunk")
         for number, named in groupby(rows, lambda row: row[0]):
             self._owe(number, [self._owing(number, outputs, name, events) for _, name, events in named])
@@ -301,17 +304,37 @@ class Salvage:
 
     def _adds_up(self) -> bool:
         """Whether what was owed is what the counters say: a page may have lost rows and look whole."""
-        if not self._whole["ledger"]:
+        owed = self._counted()
+        if owed is None:
             return True
-        rows = self._connection.execute("SELECT * FROM ledger").fetchall()
-        owed = owed_by(ledger_from(rows))
         for name, fresh, pending in self._connection.execute(
             "SELECT name,"
             " (SELECT total(events) FROM owed WHERE output = id AND chunk > mark),"
             " (SELECT total(events) FROM pending WHERE output = id AND chunk <= mark) FROM outputs"
         ):
             owed[name] -= int(fresh + pending)
-        return not any(owed.values())
+        if self._whole["pending"]:
+            return not any(owed.values())
+        return min(owed.values(), default=0) >= 0  # what is missing may have been pending
+
+    def _counted(self) -> Counter[str] | None:
+        """The events that each output should hold as the counters have it; None when they cannot all be read."""
+        if self._whole["ledger"]:
+            return owed_by(ledger_from(self._connection.execute("SELECT * FROM ledger").fetchall()))
+        return None
+
+    def _find_lost_pending(self, outputs: dict[str, list[_Output]]) -> None:
+        """The outputs of which pending rows may be gone: all that is found before their marks is owed again."""
+        if self._whole["pending"] or self._owed_is_known:
+            return
+        counted = self._counted()
+        for name, named in outputs.items():
+            mark = min(output.mark for output in named)
+            (fresh,) = self._connection.execute(
+                "SELECT total(events) FROM temp.named WHERE name = ? AND chunk > ?", (name, mark)
+            ).fetchone()
+            if counted is None or counted[name] > fresh:
+                self._lost_pending.add(name)
 
     def _damaged_pending(self) -> None:
         """A pending row that means events which its chunk does not have says nothing."""
@@ -349,7 +372,11 @@ class Salvage:
         if self._owed_is_known:
             owes = [each for each in owing if each.was_owed]
         else:
-            owes = [each for each in owing if number > each.output.mark or each.pending]
+            owes = [
+                each
+                for each in owing
+                if number > each.output.mark or each.pending or each.output.name in self._lost_pending
+            ]
             if not owes and not self._whole["pending"]:  # somebody does, or it would not be there
                 owes = owing
         for each in owes:
