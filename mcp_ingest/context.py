@@ -107,6 +107,10 @@ def _nobody(where: str) -> None:
     return None
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass(slots=True)
 class Context:
     """Everything that a component gets from outside.
@@ -114,6 +118,7 @@ class Context:
     `name` is the component's name in the configuration. `state(prefix)` are the committed positions whose
     key begins so. `ready(where)` tells the engine that an input takes events, and where ("tcp 0.0.0.0:24224").
     `own_files` are (device, inode) of files that the daemon writes its own log to: no input may read them.
+    `lost_positions()` tells whether committed positions were lost by damage on disk: what is not known may have been.
     """
 
     name: str = "test"
@@ -124,3 +129,4 @@ class Context:
     budget: Budget = field(default_factory=lambda: Budget(256 * 2**20))
     ready: Callable[[str], None] = _nobody
     own_files: frozenset[tuple[int, int]] = frozenset()
+    lost_positions: Callable[[], bool] = _never

@@ -25,7 +25,7 @@ from mcp_ingest.engine.reload import Reloader
 from mcp_ingest.engine.replay import Replay
 from mcp_ingest.engine.watch import watch
 from mcp_ingest.engine.why import Known, why
-from mcp_ingest.errors import IngestError, SpoolError
+from mcp_ingest.errors import IngestError, SpoolDiskError, SpoolError
 from mcp_ingest.metrics import Metrics
 from mcp_ingest.spool import Spool
 
@@ -68,7 +68,10 @@ class Daemon:
 
         Raises IngestError when the spool or an input cannot be opened at all.
         """
-        await self.spool.open()
+        try:
+            await self.spool.open(self._stop)
+        except SpoolDiskError:
+            return  # told to stop while it waited for its disk
         try:
             self.graph.build()
             async with asyncio.TaskGroup() as group:
@@ -103,6 +106,8 @@ class Daemon:
         """None when every input listens and the spool takes events, else a sentence that says what is missing."""
         if self._stop.is_set():
             return "shutting down"
+        if trouble := self.spool.trouble():
+            return f"the disk of the spool refuses: {trouble}"
         missing = self.graph.not_listening() if self.graph.inputs else sorted(self.config.inputs)
         if missing:
             return f"not listening yet: {', '.join(missing)}"
@@ -191,12 +196,13 @@ class Daemon:
                     "held_bytes": held[name].bytes,
                     "oldest_age_seconds": status.age(held[name].oldest, wall),
                     "delivered": delivered[name],
+                    "lost": status.lost(ledger, name),
                     "rate": self._rates.rate(f"output {name}", now, delivered[name]),
                 }
                 for name, delivery in self.graph.deliveries.items()
             },
             "removed_outputs": {name: dataclasses.asdict(each) for name, each in removed.items()},
-            "spool": status.spool_status(usage, wall),
+            "spool": status.spool_status(usage, wall) | status.damage(self.spool.notices(), self.spool.trouble()),
             "ledger": status.ledger_rows(ledger),
             "sums": status.sums(ledger, status.owed(held, removed), usage.dead_letters),
         }

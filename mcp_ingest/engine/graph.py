@@ -174,7 +174,16 @@ class Graph:
         """What the part of this name is handed; `metrics` are its own where it is only tried."""
         around, positions = self.around, self.spool.positions
         clock, log, metrics = around.clock, around.log, metrics or around.metrics
-        return Context(name, clock, log, metrics, positions, around.budget, own_files=around.own_files)
+        return Context(
+            name,
+            clock,
+            log,
+            metrics,
+            positions,
+            around.budget,
+            own_files=around.own_files,
+            lost_positions=lambda: any(notice.positions_lost for notice in self.spool.notices()),
+        )
 
     # --- inputs at work ------------------------------------------------------------------------------------
 

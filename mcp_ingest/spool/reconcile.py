@@ -12,7 +12,7 @@ that `lost` is rather too high than too low.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import NamedTuple
 
 from mcp_ingest.event import Term
@@ -54,8 +54,17 @@ def corrections(
     made[LetterKey(Term.LOST, reason)] += lost
     made[LetterKey(Term.DEAD_LETTERED, reason)] += again
     if not intact:
-        made.update(_begun_anew(ledger, made, after))
+        made.update(_begun_anew(ledger, made, after, {each.name for each in known if each.scope == "input"}))
     return +made if intact else made
+
+
+def owed_by(ledger: Ledger) -> Counter[str]:
+    """The events that each output should hold, by its name."""
+    owed: Counter[str] = Counter()
+    for each, count in summed(ledger).items():
+        if each.scope == "output":
+            owed[each.name] += count if each.term in _GIVEN["output"] else -count
+    return owed
 
 
 def _missing_at(name: str, found: Found, before: Counter[Sum], after: Counter[Sum], intact: bool) -> tuple[int, int]:
@@ -89,9 +98,9 @@ def _sides(counts: Counter[Sum], scope: str, name: str) -> tuple[int, int]:
     return given, settled
 
 
-def _begun_anew(ledger: Ledger, made: Ledger, after: Counter[Sum]) -> Ledger:
+def _begun_anew(ledger: Ledger, made: Ledger, after: Counter[Sum], known: Set[str]) -> Ledger:
     """Inputs of which counters are missing and nobody knows them: theirs are taken away and begin anew."""
-    names = {each.name for each in after if each.scope == "input"}
+    names = {each.name for each in after if each.scope == "input"} - known
     open_ones = {name for name in names if len(set(_sides(after, "input", name))) == 2}
     gone: Ledger = Counter()
     for counts in (ledger, made):

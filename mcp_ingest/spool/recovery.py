@@ -26,7 +26,7 @@ from mcp_ingest.spool.aside import Notice
 from mcp_ingest.spool.files import DATABASE, free_bytes, sync_directory
 from mcp_ingest.spool.model import Ledger, LetterKey, OutputKey, SpoolSettings
 from mcp_ingest.spool.pages import LogFile
-from mcp_ingest.spool.reconcile import Found, corrections
+from mcp_ingest.spool.reconcile import Found, corrections, owed_by
 from mcp_ingest.spool.rows import ADD_TO_LEDGER, commit_row, commits_of, ledger_rows
 from mcp_ingest.spool.salvage import AGAIN, Findings, Known, Salvage
 from mcp_ingest.spool.sums import Marked, Sum, Sums, SumsFile, read_sums, sum_of, summed
@@ -143,7 +143,9 @@ class Recovery:
         """Hold the database against the sums; nothing was written to it yet."""
         uuids = schema.known_uuids(connection)
         commits = commits_of(connection)
-        if sums is None or not uuids or sums.uuid in uuids[:-1]:
+        if sums is not None and not uuids:
+            raise SpoolDamagedError("there is nothing in it")
+        if sums is None or sums.uuid in uuids[:-1]:
             aside.release_log(self._directory)
         elif sums.first != uuids[0]:
             aside.release_log(self._directory)
@@ -175,7 +177,11 @@ class Recovery:
 
     def _hold_to(self, connection: sqlite3.Connection, sums: Sums) -> None:
         """A counter or mark that differs from its sum was changed on the disk: the sum has a checksum and is right."""
-        truth = _loaded(connection)
+        truth, names = _loaded(connection), known_outputs(connection)
+        for number, each in sums.outputs.items():
+            state = truth.outputs.get(number)
+            if state and ((state.name, state.type), names.get((each.name, each.type))) != (each[:2], number):
+                raise SpoolDamagedError(f"the output {each.name} is no longer what it was")
         counted = summed(truth.ledger)
         wrong = [each for each, count in sums.counts.items() if counted[each] > count]
         marks = [
@@ -203,6 +209,8 @@ class Recovery:
             raise ValueError("a mark lies behind the last chunk")
         if connection.execute("SELECT 1 FROM owed WHERE typeof(events) <> 'integer' LIMIT 1").fetchone():
             raise ValueError("what is owed is no number")
+        if _misses_rows(connection, truth):
+            raise ValueError("rows of what is owed are missing")
         written = Sums(
             uuids[0], uuids[-1], truth.commits, truth.last, self._inode(), summed(truth.ledger), marked(truth)
         )
@@ -355,6 +363,19 @@ def look(directory: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _misses_rows(connection: sqlite3.Connection, truth: Truth) -> bool:
+    """Whether chunks are there that nobody owes: looked for only if an output holds other events than it should."""
+    held: Counter[str] = Counter()
+    for state in truth.outputs.values():
+        held[state.name] += state.events
+    if +held == +owed_by(truth.ledger):
+        return False
+    if connection.execute("PRAGMA integrity_check('owed')").fetchone() != ("ok",):
+        return True
+    query = "SELECT 1 FROM chunks WHERE number NOT IN (SELECT chunk FROM owed) LIMIT 1"
+    return connection.execute(query).fetchone() is not None
 
 
 def marked(truth: Truth) -> dict[int, Marked]:

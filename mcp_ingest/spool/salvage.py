@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,7 +28,17 @@ from mcp_ingest.spool.files import free_bytes
 from mcp_ingest.spool.letters import regroup
 from mcp_ingest.spool.model import Ledger
 from mcp_ingest.spool.pages import DatabaseFile
-from mcp_ingest.spool.rows import ADD_TO_LEDGER, COMMITS, bitmap, commit_row, commits_of, indices_of, ledger_rows
+from mcp_ingest.spool.reconcile import owed_by
+from mcp_ingest.spool.rows import (
+    ADD_TO_LEDGER,
+    COMMITS,
+    bitmap,
+    commit_row,
+    commits_of,
+    indices_of,
+    ledger_from,
+    ledger_rows,
+)
 from mcp_ingest.spool.sums import Sums
 from mcp_ingest.spool.walk import Damaged, Row, Walk
 
@@ -106,6 +117,7 @@ class Salvage:
         self._sequence: dict[str, int] = {}
         self._waiting: dict[str, list[list[Value]]] = {}
         self._sums: Sums | None = None
+        self._lost_pending: set[str] = set()
         self.findings = Findings()
 
     def run(self, sums: Sums | None) -> Findings:
@@ -225,6 +237,7 @@ class Salvage:
         outputs = self._outputs()
         self._damaged_marks(outputs)
         self._damaged_pending()
+        self._whole["owed"] = self._whole["owed"] and self._adds_up()
         execute("CREATE TEMP TABLE was_owed AS SELECT chunk, output FROM owed")
         execute("CREATE UNIQUE INDEX temp.by_chunk ON was_owed (chunk, output)")
         if self._owed_is_known:
@@ -232,6 +245,7 @@ class Salvage:
             findings.missing = {number for (number,) in rows}
         findings.damaged -= {row[0] for row in execute("SELECT number FROM chunks")} if findings.damaged else set()
         execute("DELETE FROM owed")
+        self._find_lost_pending(outputs)
         rows = execute("SELECT chunk, name, events FROM temp.named ORDER BY chunk")
         for number, named in groupby(rows, lambda row: row[0]):
             self._owe(number, [self._owing(number, outputs, name, events) for _, name, events in named])
@@ -288,6 +302,40 @@ class Salvage:
                 output.mark = 0
                 self._connection.execute("UPDATE outputs SET mark = 0 WHERE id = ?", (output.id,))
 
+    def _adds_up(self) -> bool:
+        """Whether what was owed is what the counters say: a page may have lost rows and look whole."""
+        owed = self._counted()
+        if owed is None:
+            return True
+        for name, fresh, pending in self._connection.execute(
+            "SELECT name,"
+            " (SELECT total(events) FROM owed WHERE output = id AND chunk > mark),"
+            " (SELECT total(events) FROM pending WHERE output = id AND chunk <= mark) FROM outputs"
+        ):
+            owed[name] -= int(fresh + pending)
+        if self._whole["pending"]:
+            return not any(owed.values())
+        return min(owed.values(), default=0) >= 0  # what is missing may have been pending
+
+    def _counted(self) -> Counter[str] | None:
+        """The events that each output should hold as the counters have it; None when they cannot all be read."""
+        if self._whole["ledger"]:
+            return owed_by(ledger_from(self._connection.execute("SELECT * FROM ledger").fetchall()))
+        return None
+
+    def _find_lost_pending(self, outputs: dict[str, list[_Output]]) -> None:
+        """The outputs of which pending rows may be gone: all that is found before their marks is owed again."""
+        if self._whole["pending"] or self._owed_is_known:
+            return
+        counted = self._counted()
+        for name, named in outputs.items():
+            mark = min(output.mark for output in named)
+            (fresh,) = self._connection.execute(
+                "SELECT total(events) FROM temp.named WHERE name = ? AND chunk > ?", (name, mark)
+            ).fetchone()
+            if counted is None or counted[name] > fresh:
+                self._lost_pending.add(name)
+
     def _damaged_pending(self) -> None:
         """A pending row that means events which its chunk does not have says nothing."""
         rows = self._connection.execute(
@@ -324,7 +372,11 @@ class Salvage:
         if self._owed_is_known:
             owes = [each for each in owing if each.was_owed]
         else:
-            owes = [each for each in owing if number > each.output.mark or each.pending]
+            owes = [
+                each
+                for each in owing
+                if number > each.output.mark or each.pending or each.output.name in self._lost_pending
+            ]
             if not owes and not self._whole["pending"]:  # somebody does, or it would not be there
                 owes = owing
         for each in owes:

@@ -46,7 +46,6 @@ from mcp_ingest.spool.letter_store import LetterStore
 from mcp_ingest.spool.letters import LetterBounds
 from mcp_ingest.spool.model import (
     Chunk,
-    DeadLetter,
     Held,
     Intake,
     Ledger,
@@ -121,10 +120,11 @@ class Spool:
 
     # --- life ----------------------------------------------------------------------------------------------
 
-    async def open(self) -> None:
+    async def open(self, leaving: asyncio.Event | None = None) -> None:
         """Take the lock, create or open the database, read what is committed; wait while the disk refuses.
 
-        SpoolError when another process has the spool (named by its id), or the folder cannot be used.
+        SpoolError when another process has the spool (named by its id), or the folder cannot be used, or when
+        `leaving` was set while the disk refused.
         """
         self._loop = asyncio.get_running_loop()
         worker = Worker(self, self._clock, self._logger)
@@ -137,6 +137,8 @@ class Spool:
                     break
                 except SpoolDiskError as error:
                     self._wait_for_disk(str(error))
+                    if leaving is not None and leaving.is_set():
+                        raise
                 await asyncio.sleep(DISK_SECONDS)
         except BaseException:
             await self._stop(worker)
@@ -568,14 +570,6 @@ class Spool:
         self._stale.discard(output)
         number = self._truth.ids[output]
         return await self._call(lambda: self._open_reader.resting(number))
-
-    async def letters(self, limit: int, before: int | None = None) -> list[DeadLetter]:
-        """The newest dead letters, numbered below `before`; `dead_letters` can do more."""
-        return await self.dead_letters.page(limit, before)
-
-    async def letter(self, number: int) -> DeadLetter | None:
-        """One dead letter."""
-        return await self.dead_letters.get(number)
 
     async def look(self, question: Callable[[Reader], Value]) -> Value:
         """The answer to a question to the database, asked in its thread: commits wait meanwhile."""

@@ -97,7 +97,7 @@ class DeadLetterPages:
 
     async def letter(self, request: web.Request) -> web.Response:
         """One letter."""
-        found = await self._daemon.spool.letter(int(request.match_info["number"]))
+        found = await self._daemon.spool.dead_letters.get(int(request.match_info["number"]))
         return json_response(shown(found)) if found else json_response({"error": "no such dead letter"}, 404)
 
     async def preview(self, request: web.Request) -> web.Response:

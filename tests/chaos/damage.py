@@ -350,13 +350,18 @@ async def run(kind: str, spools: int, chunks: int, seed: int) -> Figures:
 @click.option("--kind", "kinds", multiple=True, type=click.Choice([*KINDS]), help="This kind of damage alone.")
 def command(spools: int, each: int, chunks: int, seed: int, kinds: tuple[str, ...]) -> None:
     """Damage many spools, start them, and print what they lost."""
-    logging.getLogger("mcp_ingest.test").setLevel(logging.CRITICAL)
-    for kind in kinds or KINDS:
-        figures = asyncio.run(run(kind, spools if kind == "anywhere" else each, chunks, seed))
-        click.echo("\n".join(figures.lines()))
-        for outcome in figures.outcomes:
-            if outcome.more or outcome.trouble or outcome.said < outcome.lost:
-                click.echo(f"    {outcome}")
+    log = logging.getLogger("mcp_ingest.test")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        for kind in kinds or KINDS:
+            figures = asyncio.run(run(kind, spools if kind == "anywhere" else each, chunks, seed))
+            click.echo("\n".join(figures.lines()))
+            for outcome in figures.outcomes:
+                if outcome.more or outcome.trouble or outcome.said < outcome.lost:
+                    click.echo(f"    {outcome}")
+    finally:
+        log.setLevel(level)
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ async def test_only_the_retryable_events_are_sent_again(tmp_path: Path) -> None:
         async with delivering(spool, output):
             await until(lambda: _drained(spool))
         assert _counts(spool) == {Term.ASSIGNED: 4, Term.DELIVERED: 2, Term.DUPLICATE: 1, Term.DEAD_LETTERED: 1}
-        (letter,) = await spool.letters(10)
+        (letter,) = await spool.dead_letters.page(10)
         assert (letter.reason, letter.kind, letter.output) == ("no such type", "mapping", "out")
         assert letter.event_id.startswith("c")
         _assert_closed(spool)
@@ -135,7 +135,7 @@ async def test_too_large_is_halved_until_the_guilty_one_is_alone(tmp_path: Path)
         async with delivering(spool, output):
             await until(lambda: _drained(spool))
         assert _counts(spool)[Term.DEAD_LETTERED] == 1
-        assert (await spool.letters(10))[0].event_id.startswith("big")
+        assert (await spool.dead_letters.page(10))[0].event_id.startswith("big")
         _assert_closed(spool)
     assert sorted(event_id[0] for event_id in output.stored) == list("abcdefghi")
     assert not output.doubles
@@ -156,7 +156,7 @@ async def test_a_malformed_request_is_bisected(tmp_path: Path) -> None:
         await spool.commit(intake(*"abcdefgh"))
         async with delivering(spool, output):
             await until(lambda: _drained(spool))
-        assert (await spool.letters(10))[0].kind == "malformed"
+        assert (await spool.dead_letters.page(10))[0].kind == "malformed"
         _assert_closed(spool)
     assert sorted(event_id[0] for event_id in output.stored) == list("abcdfgh")
 
@@ -174,7 +174,7 @@ async def test_a_refused_field_is_moved_aside_once(tmp_path: Path) -> None:
         await spool.commit(intake("b"))
         async with delivering(spool, output):
             await until(lambda: _drained(spool))
-        (letter,) = await spool.letters(10)
+        (letter,) = await spool.dead_letters.page(10)
         assert letter.record == b'{"n":1}'
         _assert_closed(spool)
 
@@ -464,7 +464,7 @@ async def test_a_letter_is_masked_by_its_pipeline_s_rules(tmp_path: Path) -> Non
             await until(lambda: delivery.state == "waiting")
             assert "hunter22" not in delivery.why
             await until(lambda: _drained(spool))
-        assert (await spool.letters(1))[0].record == b'{"internal":"***"}'
+        assert (await spool.dead_letters.page(1))[0].record == b'{"internal":"***"}'
 
 
 async def test_a_cancellation_that_meets_a_fault_is_one(tmp_path: Path) -> None:

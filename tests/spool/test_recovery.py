@@ -217,6 +217,7 @@ async def test_a_mark_that_the_disk_changed(tmp_path: Path) -> None:
         "UPDATE meta SET value = x'00'",
         "UPDATE owed SET events = 'x'",
         "DROP TABLE seen",
+        "DELETE FROM owed WHERE chunk = 2",
         "PRAGMA user_version = 77",
         "PRAGMA application_id = 77",
         "UPDATE positions SET key = CAST(x'ff00ff' AS TEXT)",

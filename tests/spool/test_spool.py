@@ -104,13 +104,13 @@ async def test_dead_letters_are_listed_newest_first(tmp_path: Path) -> None:
     async with opened(tmp_path) as spool:
         await spool.commit(Intake(letters=[letter("one", pipeline="mcp"), letter("two")]))
         await spool.settle(Settlement(ES, letters=[letter("three", output=ES)]))
-        newest = await spool.letters(2)
+        newest = await spool.dead_letters.page(2)
         assert [each.reason for each in newest] == ["three", "two"]
-        assert [each.reason for each in await spool.letters(5, before=newest[-1].number)] == ["one"]
+        assert [each.reason for each in await spool.dead_letters.page(5, before=newest[-1].number)] == ["one"]
         assert [each.reason for each in await spool.dead_letters.page(5, wanted=Selection(output=ES))] == ["three"]
         assert [each.reason for each in await spool.dead_letters.page(5, wanted=Selection(pipeline="mcp"))] == ["one"]
-        assert await spool.letter(newest[0].number) == newest[0]
-        assert await spool.letter(99) is None
+        assert await spool.dead_letters.get(newest[0].number) == newest[0]
+        assert await spool.dead_letters.get(99) is None
         assert spool.usage().dead_letters == 3
 
 
