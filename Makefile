@@ -32,6 +32,7 @@ chaos: .venv/dev
 	$(BIN)/python -m tests.chaos --faults refused_items --rounds 1 --lasting 60 $(if $(SEED),--seed $(SEED))
 	$(BIN)/python -m tests.chaos.backlog
 	$(BIN)/python -m tests.chaos.dead_output
+	$(BIN)/python -m tests.chaos.reloads
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

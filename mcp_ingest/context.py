@@ -159,6 +159,10 @@ def _nobody(where: str) -> None:
     return None
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass(slots=True)
 class Context:
     """Everything that a component gets from outside.
@@ -167,6 +171,7 @@ class Context:
     key begins so. `ready(where)` tells the engine that an input takes events, and where ("tcp 0.0.0.0:24224").
     `own_files` are (device, inode) of files that the daemon writes its own log to: no input may read them.
     `share` says what of the work is this worker's; alone it is all of it.
+    `lost_positions()` tells whether committed positions were lost by damage on disk: what is not known may have been.
     """
 
     name: str = "test"
@@ -178,3 +183,4 @@ class Context:
     ready: Callable[[str], None] = _nobody
     own_files: frozenset[tuple[int, int]] = frozenset()
     share: Share = field(default_factory=Share)
+    lost_positions: Callable[[], bool] = _never

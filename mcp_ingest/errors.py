@@ -13,6 +13,14 @@ class DecodeError(IngestError):
     """Bytes are not what their protocol says; nothing behind them on that connection can be trusted."""
 
 
+class DamagedChunkError(DecodeError):
+    """A chunk of the spool cannot be read: it goes into quarantine; `number` is its number."""
+
+    def __init__(self, number: int, why: str) -> None:
+        super().__init__(f"chunk {number} cannot be read: {why}")
+        self.number = number
+
+
 class TooLargeError(DecodeError):
     """A declared or decompressed length is over the limit; nothing of it was decoded."""
 
@@ -43,6 +51,18 @@ class SpoolError(IngestError):
 
 class SpoolFullError(SpoolError):
     """The spool (or its disk) is full and the policy does not let the caller wait."""
+
+
+class SpoolDamagedError(SpoolError):
+    """The spool's database cannot go on as it is: it is to be set aside, and what can be read of it saved."""
+
+
+class SpoolDiskError(SpoolError):
+    """The disk refuses for now (read-only, full, an I/O error): trying again later makes sense."""
+
+
+class SpoolRenewedError(SpoolError):
+    """The spool has a new database in place of a damaged one: begin anew from what is committed there."""
 
 
 class LetterGoneError(SpoolError):

@@ -106,7 +106,29 @@ SPOOL_OLDEST = Metric(
     together="max",
 )  # fmt: skip
 
+SPOOL_SET_ASIDE = Metric(
+    "mcp_ingest_spool_set_aside_bytes",
+    "gauge",
+    "Bytes of damaged files that were set aside and are still there.",
+    (),
+    collected=True,
+)
+SPOOL_STUCK = Metric(
+    "mcp_ingest_spool_stuck",
+    "gauge",
+    "1 while the disk of the spool refuses (read-only, an I/O error, files deleted), else 0.",
+    (),
+    collected=True,
+    together="max",
+)
+
 # counted where it happens
+SPOOL_DAMAGE = Metric(
+    "mcp_ingest_spool_damage",
+    "counter",
+    "Damage found on the spool's disk: chunk, database (salvaged), commits (forgotten), counters, replaced (database).",
+    ("kind",),
+)
 DROPPED_EVENTS = Metric(
     "mcp_ingest_dropped_events",
     "counter",

@@ -82,6 +82,7 @@ def _of_spool(configuration: Configuration, folder: Path) -> dict[str, Any]:
     """What one spool says."""
     from mcp_ingest.engine import status
     from mcp_ingest.spool import SpoolReader
+    from mcp_ingest.spool.aside import notices
 
     types = {output.name: output.type for output in configuration.outputs.values()}
     now = time.time_ns()
@@ -101,11 +102,12 @@ def _of_spool(configuration: Configuration, folder: Path) -> dict[str, Any]:
                 "held_bytes": each.bytes,
                 "oldest_age_seconds": status.age(each.oldest, now),
                 "delivered": delivered[name],
+                "lost": status.lost(ledger, name),
             }
             for name, each in held.items()
         },
         "removed_outputs": {name: asdict(each) for name, each in removed.items()},
-        "spool": status.spool_status(usage, now),
+        "spool": status.spool_status(usage, now) | status.damage(notices(folder), ""),
         "ledger": status.ledger_rows(ledger),
         "sums": status.sums(ledger, owed, usage.dead_letters),
     }
@@ -117,7 +119,7 @@ def lines(status: dict[str, Any]) -> list[str]:
     shown += [*_inputs(status["inputs"]), *_outputs(status["outputs"])]
     shown += _removed(status.get("removed_outputs", {}))
     if "spool" in status:
-        shown.append(_spool(status["spool"]))
+        shown += [_spool(status["spool"]), *_damage(status["spool"])]
     for section, by in (("inputs", "input"), ("outputs", "output"), ("dead_letters", "")):
         shown += _ledger(section, by, status["ledger"][section])
     return shown + [_sum(each) for each in status["sums"]]
@@ -159,11 +161,35 @@ def _outputs(outputs: dict[str, Any]) -> list[str]:
             held = f", held {each['held']:,} ({size(each['held_bytes'])}, oldest {seconds(each['oldest_age_seconds'])})"
         why = f": {each['why']}" if each.get("why") else ""
         shown.append(f"  out  {name:<16} {state} delivered {each['delivered']:,}{_rate(each)}{held}{why}")
+        shown += _lost(each.get("lost") or {})
         parked = each.get("parked") or {}
         shown += [f"       {'':<16} {place} takes nothing: {said}" for place, said in [*parked.items()][:_SHOWN]]
         if len(parked) > _SHOWN:
             shown.append(f"       {'':<16} and {len(parked) - _SHOWN:,} more")
     return shown
+
+
+def _lost(reasons: dict[str, int]) -> list[str]:
+    """What an output has lost, and where it is said what to do about it."""
+    if not reasons:
+        return []
+    named = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items())
+    said = f"lost {sum(reasons.values()):,} ({named}): docs/damage.md says what can be done"
+    return [f"       {'':<16} {click.style(said, fg='red')}"]
+
+
+def _damage(spool: dict[str, Any]) -> list[str]:
+    """What the disk does and has done; a folder is shown until it is deleted."""
+    shown = [f"the disk of the spool refuses: {spool['trouble']}; inputs wait"] if spool.get("trouble") else []
+    for each in spool.get("damage", []):
+        when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(each["time"] / 1e9))
+        lost = ", ".join(f"{name} {count:,}" for name, count in each["lost"].items()) or "nothing"
+        parts = [f"damage on {when} UTC: {each['why']}", each["what"], f"lost: {lost}"]
+        if each["positions_lost"]:
+            parts.append("files are read again and may be stored twice")
+        parts.append(f"{each['folder']} ({size(each['bytes'])}) can be deleted when it was seen to")
+        shown.append("; ".join(part for part in parts if part))
+    return [click.style(line, fg="red") for line in shown]
 
 
 def _removed(outputs: dict[str, Any]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from mcp_ingest.config.model import ComponentConfig, Configuration, PipelineConf
 
 #: Settings that only a new start can change, by section.
 FIXED = {"spool": ("directory", "ballast_bytes"), "log": ("file", "format")}
+_PATHS = ("directory", "file")
 _SECTIONS = ("spool", "http", "memory", "log")
 
 
@@ -66,7 +68,7 @@ def refusals(old: Configuration, new: Configuration) -> list[str]:
     for section, names in FIXED.items():
         for name in names:
             before, after = (getattr(getattr(each, section), name) for each in (old, new))
-            if before != after:
+            if before != after and not (name in _PATHS and _is_one_place(before, after)):
                 found.append(_refusal(f"{section}.{name}", before, after))
     if old.workers != new.workers:
         found.append(_refusal("workers", old.workers, new.workers))
@@ -76,6 +78,11 @@ def refusals(old: Configuration, new: Configuration) -> list[str]:
 def same_component(old: ComponentConfig | None, new: ComponentConfig) -> bool:
     """Whether both say the same, wherever they stand."""
     return old is not None and _component(old) == _component(new)
+
+
+def _is_one_place(before: str | None, after: str | None) -> bool:
+    """Whether both paths lead to the same place, however they are written."""
+    return before is not None and after is not None and Path(before).resolve() == Path(after).resolve()
 
 
 def _refusal(name: str, before: object, after: object) -> str:

@@ -28,7 +28,7 @@ from mcp_ingest.engine.reload import Reloader
 from mcp_ingest.engine.together import together
 from mcp_ingest.engine.watch import watch
 from mcp_ingest.engine.why import why
-from mcp_ingest.errors import ConfigError, IngestError, SpoolError
+from mcp_ingest.errors import ConfigError, IngestError, SpoolDiskError, SpoolError
 from mcp_ingest.metrics import Metrics
 from mcp_ingest.spool import Spool
 
@@ -99,7 +99,10 @@ class Daemon:
         """
         graphs, reloaders = self.graphs.values(), [self.reloader, *self._others]
         try:
-            await self._open()
+            try:
+                await self._open()
+            except SpoolDiskError:
+                return  # told to stop while it waited for its disk
             async with asyncio.TaskGroup() as group:
                 for graph in graphs:
                     graph.start(group)
@@ -119,7 +122,7 @@ class Daemon:
 
     async def _open(self) -> None:
         for index, graph in self.graphs.items():
-            await graph.spool.open()
+            await graph.spool.open(self._stop)
             graph.build()
             if graph is not self.graph and (held := _held(graph)):
                 self._backlogs[index] = graph
@@ -145,6 +148,8 @@ class Daemon:
         if self._stop.is_set():
             return "shutting down"
         for graph in self.graphs.values():
+            if trouble := graph.spool.trouble():
+                return f"the disk of the spool refuses: {trouble}"
             missing = graph.not_listening() if graph.inputs else sorted(graph.config.inputs)
             if missing:
                 return f"not listening yet: {', '.join(missing)}"
@@ -229,12 +234,13 @@ class Daemon:
                     "held_bytes": held[name].bytes,
                     "oldest_age_seconds": status.age(held[name].oldest, wall),
                     "delivered": delivered[name],
+                    "lost": status.lost(ledger, name),
                     "rate": rates.rate(f"output {name}", now, delivered[name]),
                 }
                 for name, delivery in graph.deliveries.items()
             },
             "removed_outputs": {name: dataclasses.asdict(each) for name, each in removed.items()},
-            "spool": status.spool_status(usage, wall),
+            "spool": status.spool_status(usage, wall) | status.damage(spool.notices(), spool.trouble()),
             "ledger": status.ledger_rows(ledger),
             "sums": status.sums(ledger, status.owed(held, removed), usage.dead_letters),
         }

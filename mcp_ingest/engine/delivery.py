@@ -20,12 +20,13 @@ from mcp_ingest.engine import letters
 from mcp_ingest.engine.account import Account, Work
 from mcp_ingest.engine.pace import SMALLER_FROM, Pace
 from mcp_ingest.engine.parking import Parking
+from mcp_ingest.engine.recovered import innermost, recovered
 from mcp_ingest.engine.repair import move_aside
 from mcp_ingest.engine.retry import PARKED, pause
 from mcp_ingest.engine.waiting import Waiting
 from mcp_ingest.engine.watchdog import Stalled, Watchdog
-from mcp_ingest.engine.works import as_part, fitting, halves, is_whole, line_bytes, part
-from mcp_ingest.errors import OutputError, SpoolError
+from mcp_ingest.engine.works import as_part, check, fitting, halves, is_whole, line_bytes, part
+from mcp_ingest.errors import DamagedChunkError, OutputError, SpoolError, SpoolRenewedError
 from mcp_ingest.event import Term, describe
 from mcp_ingest.metrics import (
     DELIVERED_BYTES,
@@ -109,7 +110,7 @@ class Delivery:
         self._settling: Settlement | None = None  # what is being recorded
         self.still = asyncio.Lock()  # nothing is taken from the spool while somebody has it
         self._unrecorded = False  # the disk takes no settlement
-        self._delivers = self._finishing = False
+        self._finishing = asyncio.Event()
 
     # --- the loop ---
 
@@ -120,17 +121,20 @@ class Delivery:
         is committed, as after a restart.
         """
         await self._start()
-        self._delivers = True
         for attempt in itertools.count(1):
+            if self._finishing.is_set():
+                return
             try:
                 await self._begin()
                 await self._deliver()
-                return
+                continue
             except Exception as error:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():  # a group's errors come before the cancellation it met
                     raise asyncio.CancelledError from error
-                cause = _innermost(error)
+                cause = innermost(error)
+                if await recovered(cause, self._spool):
+                    continue
                 if isinstance(cause, Stalled):
                     why = f"delivery stalled and begins anew: {cause}"
                     self._metrics.counter(DELIVERY_STALLS, output=self.name).inc()
@@ -139,17 +143,21 @@ class Delivery:
                     self._log.exception("output %s: delivery failed: a fault in mcp-ingest or its disk", self.name)
                 self._metrics.gauge(OUTPUT_UP, output=self.name).set(0)
                 self._is("waiting", why)
-            await asyncio.sleep(pause(attempt))
+            await self._nap(pause(attempt))
 
-    def finish(self) -> bool:
+    def finish(self) -> None:
         """Send nothing more: `run` returns when what is under way is answered and recorded, event by event.
 
-        Whoever delivers for this output next goes on with exactly what is not settled. False where nothing was begun:
-        then there is nothing to wait for.
+        Whoever delivers for this output next goes on with exactly what is not settled.
         """
-        self._finishing = True
+        self._finishing.set()
         self._wake.set()
-        return self._delivers
+
+    async def _nap(self, seconds: float) -> None:
+        """Wait so long, or until it is to finish."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._finishing.wait()
 
     async def _begin(self) -> None:
         """Forget what is in memory; take up what is committed."""
@@ -201,6 +209,8 @@ class Delivery:
 
     async def _start(self) -> None:
         for attempt in itertools.count(1):
+            if self._finishing.is_set():
+                return
             try:
                 await self._output.start()
             except Exception as error:
@@ -208,7 +218,7 @@ class Delivery:
                     self._log.exception("output %s failed: a fault in mcp-ingest", self.name)
                 self._is("waiting", letters.safe_text(describe(error)))
                 self._metrics.gauge(OUTPUT_UP, output=self.name).set(0)
-                await asyncio.sleep(min(pause(attempt), PARKED))
+                await self._nap(min(pause(attempt), PARKED))
             else:
                 return
 
@@ -227,7 +237,7 @@ class Delivery:
 
     async def _next(self) -> list[Work]:
         """The next request's works, as soon as there is one to send and it may be sent; none once it is to finish."""
-        while not self._finishing:
+        while not self._finishing.is_set():
             self._wake.clear()
             now = self._clock.monotonic()
             if self._may_send() and now >= self._resume:
@@ -348,6 +358,8 @@ class Delivery:
                 verdicts: Verdicts = await self._output.write(request)
         except TimeoutError:
             verdicts = Unknown(f"no answer within {self._output.deadline:g} s")
+        except DamagedChunkError:
+            raise
         except Exception as error:  # a fault of the output's code: the events are safe, it is tried again
             self._log.exception("output %s failed: a fault in mcp-ingest", self.name)
             verdicts = Unknown(describe(error))
@@ -389,6 +401,8 @@ class Delivery:
             case Unknown(why, after):
                 self._fail("waiting", why, pause(self._failures + 1, after))
                 self._metrics.counter(RETRIES, output=self.name, reason="unknown").inc()
+                if self._failures == SMALLER_FROM:
+                    check(works)  # a peer may hang up over data that cannot be inflated
                 if verdicts.smaller or self._failures >= SMALLER_FROM:
                     self._waiting.put_back(works)  # to be gathered anew
                 else:
@@ -521,6 +535,8 @@ class Delivery:
                     return
                 try:
                     await self._spool.settle(settlement)
+                except SpoolRenewedError:
+                    raise
                 except SpoolError as error:
                     self._unrecorded = True
                     self._log.error("output %s: what was delivered could not be recorded: %s", self.name, error)
@@ -577,9 +593,3 @@ class Delivery:
         elif (state, why) != (self.state, self.why):
             self._log.warning("output %s: %s; nothing is lost, it is tried again", self.name, why)
         self.state, self.why = state, why
-
-
-def _innermost(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -72,6 +72,7 @@ class Graph:
         self.spool = spool
         self.around = around
         self.listens = asyncio.Event()
+        self.changing = asyncio.Lock()  # who has it may count on its outputs
         self.inputs: dict[str, RunningInput] = {}
         self.outputs: dict[str, Output] = {}
         self.deliveries: dict[str, Delivery] = {}
@@ -177,8 +178,17 @@ class Graph:
         """What the part of this name is handed; `metrics` are its own where it is only tried."""
         around, positions = self.around, self.spool.positions
         clock, log, metrics = around.clock, around.log, metrics or around.metrics
-        own, share = around.own_files, around.share
-        return Context(name, clock, log, metrics, positions, around.budget, own_files=own, share=share)
+        return Context(
+            name,
+            clock,
+            log,
+            metrics,
+            positions,
+            around.budget,
+            own_files=around.own_files,
+            share=around.share,
+            lost_positions=lambda: any(notice.positions_lost for notice in self.spool.notices()),
+        )
 
     # --- dead letters --------------------------------------------------------------------------------------
 
@@ -267,11 +277,10 @@ class Graph:
 
     async def end_deliveries(self, names: Collection[str]) -> None:
         """Let the requests of these outputs be answered, for a while; nothing is sent any more."""
-        deliveries = {name: self.deliveries[name] for name in names}
-        tasks = [self._delivering[each] for each in deliveries.values() if each in self._delivering]
-        for delivery in deliveries.values():
-            if not delivery.finish() and delivery in self._delivering:
-                self._delivering[delivery].cancel()
+        ending = [self.deliveries[name] for name in names]
+        tasks = [self._delivering[delivery] for delivery in ending if delivery in self._delivering]
+        for delivery in ending:
+            delivery.finish()
         if not tasks:
             return
         _, late = await asyncio.wait(tasks, timeout=GRACE)

@@ -93,7 +93,9 @@ class Reloader:
                 self._asked.clear()
                 waiting, self._waiting = self._waiting, []
                 try:
-                    self._answer(waiting, await self._reload())
+                    async with self._graph.changing:
+                        taken = await self._reload()
+                    self._answer(waiting, taken)
                 except asyncio.CancelledError:
                     self._waiting += waiting
                     raise

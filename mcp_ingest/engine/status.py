@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from mcp_ingest.event import Term
+from mcp_ingest.spool.aside import Notice
 from mcp_ingest.spool.model import Held, InputKey, Ledger, LetterKey, OutputKey, Usage
 
 _IN_LEFT = (Term.RECEIVED, Term.GENERATED)
@@ -79,6 +81,20 @@ def spool_status(usage: Usage, now: int) -> dict[str, Any]:
         "dead_letters": usage.dead_letters,
         "dead_letter_bytes": usage.letters.bytes,
         "oldest_dead_letter_age_seconds": age(usage.letters.oldest, now),
+    }
+
+
+def damage(notices: Sequence[Notice], trouble: str) -> dict[str, Any]:
+    """What the disk has done to the spool, and why nothing can be written now, if so."""
+    return {"damage": [asdict(notice) for notice in notices], "trouble": trouble or None}
+
+
+def lost(ledger: Ledger, output: str) -> dict[str, int]:
+    """Events that an output has lost, by the reason."""
+    return {
+        key.reason: count
+        for key, count in ledger.items()
+        if isinstance(key, OutputKey) and (key.output, key.term) == (output, Term.LOST) and count
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from mcp_ingest.engine.account import Work
 from mcp_ingest.verdict import Part
@@ -22,6 +22,12 @@ def as_part(work: Work) -> Part:
         places,
         [work.repaired.get(i, chunk.lines[i]) for i in indices],
     )
+
+
+def check(works: Iterable[Work]) -> None:
+    """DamagedChunkError if the stored data of one of the chunks cannot be read."""
+    for work in works:
+        len(work.chunk.lines.values)
 
 
 def is_whole(work: Work) -> bool:

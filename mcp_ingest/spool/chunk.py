@@ -23,7 +23,7 @@ import sys
 from array import array
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from isal.isal_zlib import crc32
@@ -79,6 +79,13 @@ def stamped(new: NewChunk, stamp: Stamp) -> Chunk:
     )
 
 
+def wanted(column: Coded[str | None]) -> int:
+    """How many events have a destination."""
+    if column.indices is None or None not in column.values:
+        return len(column)
+    return len(column) - [*column].count(None)
+
+
 def encode(chunk: Chunk, uuid: bytes) -> bytes:
     """The blob."""
     head = orjson.dumps({
@@ -117,6 +124,33 @@ def _indices(column: Coded[Any]) -> bytes:
 
 
 # --- out ---------------------------------------------------------------------------------------------------
+
+
+class Label(NamedTuple):
+    """What a blob's first bytes say of it; `size` is the blob's."""
+
+    uuid: bytes
+    number: int
+    created: int
+    priority: int
+    events: int
+    size: int
+
+
+def peek(body: bytes) -> Label:
+    """The label of a blob of which the beginning is there; DecodeError when it does not begin like a chunk."""
+    if len(body) < _HEADER.size:
+        raise DecodeError(f"no chunk: {len(body)} bytes")
+    magic, version, priority, _, uuid, number, created, events, head, indices, packed, _, _ = _HEADER.unpack_from(body)
+    if magic != MAGIC or version != VERSION:
+        raise DecodeError("it does not begin like a chunk")
+    return Label(uuid, number, created, priority, events, _HEADER.size + head + indices + packed + _CRC.size)
+
+
+def is_whole(body: bytes) -> bool:
+    """Whether a blob's checksum is right."""
+    (crc,) = _CRC.unpack_from(body, len(body) - _CRC.size)
+    return crc32(memoryview(body)[: -_CRC.size]) == int(crc)
 
 
 def decode(body: bytes, number: int, uuids: Collection[bytes]) -> Chunk:

@@ -1,14 +1,15 @@
-"""What stands beside the database in the spool's folder: the lock, the ballast, what was set aside."""
+"""What stands beside the database in the spool's folder: the lock and the ballast."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
 from pathlib import Path
 
-from mcp_ingest.errors import SpoolError
+from mcp_ingest.errors import SpoolDiskError, SpoolError
 
 DATABASE = "spool.db"
 LOCK_PATIENCE = 2.0  # seconds: a `status` that looks into the file holds the lock for a moment
@@ -29,6 +30,41 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+#: What a disk says that may be over by itself.
+_PASSING = {
+    errno.EROFS,
+    errno.EIO,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.ESTALE,
+    errno.ENODEV,
+    errno.ENXIO,
+    errno.ETIMEDOUT,
+}
+
+
+def cannot_use(error: OSError) -> SpoolError:
+    """What to raise for this: a SpoolDiskError where it makes sense to try again."""
+    kind = SpoolDiskError if error.errno in _PASSING else SpoolError
+    return kind(f"the spool's folder cannot be used: {error}")
+
+
+def probe(directory: Path) -> None:
+    """See whether the folder can be written, without the database: as `cannot_use` says if not."""
+    path = directory / "probe"
+    try:
+        path.touch()
+        path.unlink()
+    except OSError as error:
+        raise cannot_use(error) from error
+
+
+def free_bytes(directory: Path) -> int:
+    """What the disk of this folder has free for us."""
+    status = os.statvfs(directory)
+    return status.f_bavail * status.f_frsize
 
 
 class Lock:
@@ -97,9 +133,9 @@ class Ballast:
         """Make the file if twice its size is free; whether it is there now."""
         if self.held:
             return True
-        if self.free_bytes() < 2 * self.size:
-            return False
         try:
+            if self.free_bytes() < 2 * self.size:
+                return False
             self._fill()
         except OSError:
             self.release()
@@ -119,25 +155,9 @@ class Ballast:
 
     def release(self) -> None:
         """Give the blocks back to the disk."""
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._path.unlink()
 
     def free_bytes(self) -> int:
         """What the disk has free for us."""
-        status = os.statvfs(self._path.parent)
-        return status.f_bavail * status.f_frsize
-
-
-def set_aside(directory: Path, time_ns: int) -> Path:
-    """Move a damaged database with its write-ahead log to a folder of its own; nothing is deleted."""
-    folder = directory / f"damaged-{time_ns // 10**9}"
-    attempt = 0
-    while folder.exists():
-        attempt += 1
-        folder = directory / f"damaged-{time_ns // 10**9}-{attempt}"
-    folder.mkdir(mode=0o750)
-    for suffix in ("", "-wal", "-shm", "-journal"):
-        path = directory / f"{DATABASE}{suffix}"
-        if path.exists():
-            path.rename(folder / path.name)
-    sync_directory(directory)
-    return folder
+        return free_bytes(self._path.parent)

@@ -87,6 +87,16 @@ def load_kept(connection: sqlite3.Connection) -> KeptLetters:
     return KeptLetters(kinds.total(), kinds, size, _oldest(connection))
 
 
+def regroup(connection: sqlite3.Connection) -> None:
+    """Count the groups anew, from the letters that are there."""
+    connection.execute("DELETE FROM dead_letter_groups")
+    connection.execute(
+        "INSERT INTO dead_letter_groups (signature, kind, output, input, pipeline, stage, letters, bytes)"
+        " SELECT signature, kind, output, input, pipeline, stage, count(*), sum(size) FROM dead_letters"
+        " GROUP BY signature"
+    )
+
+
 def _oldest(connection: sqlite3.Connection) -> int | None:
     row = connection.execute("SELECT min(time) FROM dead_letters").fetchone()
     return row[0] if row else None

@@ -14,6 +14,7 @@ from mcp_ingest.codecs.bulk import ENTRY_BYTES, bulk_entries, entry_ids, entry_l
 from mcp_ingest.codecs.columns import Coded, Late, nanoseconds
 from mcp_ingest.codecs.segments import Segment, inflate
 from mcp_ingest.component import ByteSize, Duration, Settings
+from mcp_ingest.errors import DamagedChunkError, DecodeError
 from mcp_ingest.event import Term
 
 NORMAL, HIGH = 0, 1
@@ -211,6 +212,14 @@ class Removal:
     why: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What an output, by its id, owes no more: events by the chunk's number, all that it owed of it."""
+
+    output: int
+    chunks: dict[int, int]
+
+
 @dataclass(slots=True)
 class Intake:
     """What one commit makes durable, all of it or nothing."""
@@ -221,6 +230,7 @@ class Intake:
     letters: list[DeadLetter] = field(default_factory=list)
     ledger: Ledger = field(default_factory=Counter)
     replayed: list[int] = field(default_factory=list)  # numbers of dead letters that this commit takes the place of
+    moved: Moved | None = None  # what this commit takes the place of
 
 
 @dataclass(slots=True)
@@ -244,8 +254,12 @@ class Chunk:
     times: Late[int] = field(init=False)
 
     def __post_init__(self) -> None:
-        count, entries = len(self.tags), self.entries  # not `self` in what follows: it would hold itself in memory
-        body = Late(1, lambda: [inflate(entries)])
+        number, count, entries = (
+            self.number,
+            len(self.tags),
+            self.entries,
+        )  # not `self` in what follows: it would hold itself in memory
+        body = Late(1, lambda: [_inflated(entries, number, count)])
         lines = self.lines = Late(count, lambda: entry_lines(body[0]))
         self.ids = Late(count, lambda: entry_ids(body[0]))
         self.times = Late(count, lambda: [*map(_time_of, lines)])
@@ -254,6 +268,17 @@ class Chunk:
     def line_bytes(self) -> int:
         """Bytes of all lines, without line ends."""
         return self.entries.length - ENTRY_BYTES * len(self.tags)
+
+
+def _inflated(entries: Segment, number: int, events: int) -> bytes:
+    """The entries' bytes; DamagedChunkError when they are not what was to be stored."""
+    try:
+        body = inflate(entries)
+    except DecodeError as error:
+        raise DamagedChunkError(number, str(error)) from error
+    if body.count(b"\n") != 2 * events:
+        raise DamagedChunkError(number, f"it has not two lines for each of its {events} events")
+    return body
 
 
 _BEFORE_TIME = b'{"@timestamp":"'

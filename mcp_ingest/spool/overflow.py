@@ -98,6 +98,11 @@ class Dropped:
         return sum(part.events for part in self.parts)
 
 
+def bounding(bounds: Mapping[str, Bound]) -> dict[str, Bound]:
+    """Those that bound something."""
+    return {name: bound for name, bound in bounds.items() if bound != Bound()}
+
+
 def cuts(truth: Truth, settings: SpoolSettings, bounds: Mapping[str, Bound], disk_wants: int) -> list[Cut]:
     """All that may be let go because something is over a bound.
 

@@ -25,6 +25,7 @@ from mcp_ingest.spool.model import (
     Selection,
     Usage,
 )
+from mcp_ingest.spool.recovery import look
 from mcp_ingest.spool.rows import pending_of, resting_of
 from mcp_ingest.spool.transaction import Damage, Writer
 from mcp_ingest.spool.truth import Truth, known_outputs, load
@@ -33,23 +34,18 @@ Value = TypeVar("Value")
 
 
 class Reader:
-    """Reads by one connection, in the thread that owns it."""
+    """Reads by one `connection`, in the thread that owns it; some questions have a module of their own."""
 
     def __init__(self, connection: sqlite3.Connection, uuids: Collection[bytes]) -> None:
-        self._connection = connection
+        self.connection = connection
         self._uuids = uuids
-
-    @property
-    def connection(self) -> sqlite3.Connection:
-        """The connection, for questions that have a module of their own."""
-        return self._connection
 
     def fresh(self, output: int, after: int, max_bytes: int) -> tuple[list[Chunk], list[Damage]]:
         """The chunks behind `after` that name the output, one at least and up to so many bytes of lines."""
         chunks: list[Chunk] = []
         damages: list[Damage] = []
         size = 0
-        numbers = self._connection.execute(
+        numbers = self.connection.execute(
             "SELECT chunk FROM owed WHERE chunk > ? AND output = ? ORDER BY chunk", (after, output)
         )
         for (number,) in numbers:
@@ -66,8 +62,12 @@ class Reader:
     def chunk(self, number: int) -> Chunk | Damage | None:
         """The chunk, what is wrong with it, or None when it is gone."""
         try:
-            row = self._connection.execute("SELECT body FROM chunks WHERE number = ?", (number,)).fetchone()
-            return decode(row[0], number, self._uuids) if row else None
+            row = self.connection.execute("SELECT body FROM chunks WHERE number = ?", (number,)).fetchone()
+            if row is None:
+                return Damage(number, f"chunk {number} is not there") if self._is_owed(number) else None
+            if not isinstance(row[0], bytes):
+                raise DecodeError(f"chunk {number} is no longer bytes")
+            return decode(row[0], number, self._uuids)
         except DecodeError as error:
             return Damage(number, str(error))
         except sqlite3.DatabaseError as error:
@@ -75,13 +75,16 @@ class Reader:
                 raise
             return Damage(number, f"chunk {number} cannot be read: {error}")
 
+    def _is_owed(self, number: int) -> bool:
+        return self.connection.execute("SELECT 1 FROM owed WHERE chunk = ?", (number,)).fetchone() is not None
+
     def pending(self, name: str, output: int, chunk: int | None) -> list[Pending]:
         """What an output owes of chunks that its mark has passed, or of one of them."""
-        return pending_of(self._connection, name, output, chunk)
+        return pending_of(self.connection, name, output, chunk)
 
     def resting(self, output: int) -> dict[str, array[int]]:
         """The chunks of its pending rows, by destination."""
-        return resting_of(self._connection, output)
+        return resting_of(self.connection, output)
 
 
 class SpoolReader:
@@ -104,13 +107,16 @@ class SpoolReader:
             raise SpoolError(f"there is no spool in {self._directory}")
         try:
             self._lock.take(patience=0)
-            self._connection = schema.connect(self._directory)
+            self._connection = look(self._directory)
             self._truth = self._load()
             self._reader = Reader(self._connection, schema.uuids(self._connection))
             self._letters = LetterReader(self._connection)
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, ValueError, TypeError) as error:
             self._lock.give()
             raise SpoolError(f"the spool in {self._directory} cannot be read: {error}") from error
+        except BaseException:
+            self._lock.give()
+            raise
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -32,6 +32,20 @@ def ledger_rows(ledger: Ledger) -> Iterator[LedgerRow]:
                 yield "letters", "", "", term, reason, count
 
 
+COMMITS = "commits"
+
+
+def commit_row(commits: int) -> LedgerRow:
+    """The row that counts commits: in the ledger, because nearly every commit writes that page anyway."""
+    return COMMITS, "", "", "", "", commits
+
+
+def commits_of(connection: sqlite3.Connection) -> int:
+    """How many commits there were."""
+    row = connection.execute("SELECT count FROM ledger WHERE scope = ?", (COMMITS,)).fetchone()
+    return int(row[0]) if row else 0
+
+
 def ledger_from(rows: Iterable[LedgerRow]) -> Ledger:
     """The counters of these rows."""
     ledger: Ledger = Counter()
@@ -41,7 +55,7 @@ def ledger_from(rows: Iterable[LedgerRow]) -> Ledger:
                 ledger[InputKey(name, pipeline, Term(term), reason)] = count
             case "output":
                 ledger[OutputKey(name, Term(term), reason)] = count
-            case _:
+            case "letters":
                 ledger[LetterKey(Term(term), reason)] = count
     return ledger
 

@@ -110,7 +110,7 @@ CREATE TABLE damaged_letters (      -- what could be read of those that are lost
     why TEXT NOT NULL,
     record BLOB
 );
-CREATE TABLE ledger (               -- scope: input, output or letters
+CREATE TABLE ledger (               -- scope: input, output or letters; one row counts the commits
     scope TEXT NOT NULL,
     name TEXT NOT NULL,
     pipeline TEXT NOT NULL,
@@ -175,28 +175,54 @@ def _tables(connection: sqlite3.Connection) -> None:
             if application == APPLICATION
             else "a database, but not a spool"
         )
+    make_tables(connection)
+
+
+def make_tables(connection: sqlite3.Connection) -> None:
+    """The tables of a spool in an empty database, in one transaction."""
     connection.executescript(
         f"BEGIN IMMEDIATE; {_TABLES} PRAGMA application_id={APPLICATION}; PRAGMA user_version={VERSION}; COMMIT;"
     )
 
 
-def uuids(connection: sqlite3.Connection) -> list[bytes]:
-    """The uuids that this database has had, the newest last; a new database gets its first."""
+def known_uuids(connection: sqlite3.Connection) -> list[bytes]:
+    """The uuids that this database has had, the newest last; none when it is new."""
     row = connection.execute("SELECT value FROM meta WHERE key = 'uuids'").fetchone()
-    if row is None:
-        fresh = os.urandom(16)
-        connection.execute("INSERT INTO meta VALUES ('uuids', ?)", (fresh,))
-        return [fresh]
-    joined: bytes = row[0]
+    joined: bytes = row[0] if row else b""
+    if len(joined) % 16:
+        raise ValueError(f"the spool's uuids have {len(joined)} bytes")
     return [joined[start : start + 16] for start in range(0, len(joined), 16)]
 
 
+def uuids(connection: sqlite3.Connection) -> list[bytes]:
+    """The same; a new database gets its first."""
+    return known_uuids(connection) or add_uuid(connection)
+
+
+def add_uuid(connection: sqlite3.Connection) -> list[bytes]:
+    """A new uuid for what comes; all of them."""
+    made = [*known_uuids(connection), os.urandom(16)]
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('uuids', ?)", (b"".join(made),))
+    return made
+
+
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether the file itself is at fault: not a database, or malformed."""
+    """Whether the file itself is at fault: not a database, malformed, or with texts that are none."""
     code = getattr(error, "sqlite_errorcode", None)
-    if code is None:
-        return False
+    if code is None:  # of the module itself
+        return str(error).startswith("Could not decode")
     return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether another process is at the file."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def is_unreadable(error: sqlite3.Error) -> bool:
+    """Whether the disk does not give back what is on it."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code in (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS)
 
 
 def is_full(error: BaseException) -> bool:

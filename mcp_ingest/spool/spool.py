@@ -23,25 +23,29 @@ in `chunk.py`. `python perf/spool.py` said, on two cores that others used as wel
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import itertools
 import logging
 import sqlite3
 from array import array
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mcp_ingest.context import Clock
-from mcp_ingest.errors import SpoolError
-from mcp_ingest.metrics import COMMIT_SECONDS, COMMITS, Metrics
+from mcp_ingest.errors import SpoolDiskError, SpoolError, SpoolRenewedError
+from mcp_ingest.metrics import COMMIT_SECONDS, COMMITS, SPOOL_DAMAGE, Metrics
 from mcp_ingest.spool import schema
+from mcp_ingest.spool.aside import Notice, notices
 from mcp_ingest.spool.cache import RecentChunks
-from mcp_ingest.spool.files import Ballast, Lock, make_directory, set_aside, sync_directory
+from mcp_ingest.spool.care import Care, memory
+from mcp_ingest.spool.files import Ballast, Lock, cannot_use, make_directory, probe, sync_directory
 from mcp_ingest.spool.letter_reader import LetterReader
 from mcp_ingest.spool.letter_store import LetterStore
 from mcp_ingest.spool.letters import LetterBounds
 from mcp_ingest.spool.model import (
     Chunk,
-    DeadLetter,
     Held,
     Intake,
     Ledger,
@@ -51,13 +55,22 @@ from mcp_ingest.spool.model import (
     SpoolSettings,
     Usage,
 )
-from mcp_ingest.spool.overflow import BY_HAND, LOW_WATER, Bound, Cut, Drop, Dropped, InHand, cuts, why_full
+from mcp_ingest.spool.moving import Owed, owed_by
+from mcp_ingest.spool.overflow import BY_HAND, LOW_WATER, Bound, Cut, Drop, Dropped, InHand, bounding, cuts, why_full
 from mcp_ingest.spool.reader import Reader
+from mcp_ingest.spool.recovery import Opened, Recovery
+from mcp_ingest.spool.salvage import Known
+from mcp_ingest.spool.sums import Sums
 from mcp_ingest.spool.transaction import Damage, Writer
-from mcp_ingest.spool.truth import Changes, Truth, load, register
+from mcp_ingest.spool.truth import Changes, OutputState, Truth
 from mcp_ingest.spool.worker import Job, Result, Worker
 
 Value = TypeVar("Value")
+
+#: Seconds between two attempts to open a spool whose disk refuses; after so many of them a database of which parts
+#: cannot be read is taken for damaged.
+DISK_SECONDS = 2.0
+PATIENCE = 5
 
 
 class Spool:
@@ -80,6 +93,7 @@ class Spool:
         self._logger = logger
         self._seconds = metrics.histogram(COMMIT_SECONDS)
         self._commits = metrics.counter(COMMITS)
+        self._metrics = metrics
         self._lock = Lock(self.directory)
         self._ballast = Ballast(self.directory, settings.ballast_bytes)
         self._truth = Truth()
@@ -87,86 +101,117 @@ class Spool:
         self._news = asyncio.Event()
         self._space = asyncio.Event()
         self._over = asyncio.Event()
-        self._bounds = _bounds(bounds or {})
+        self._bounds = bounding(bounds or {})
         self._full = self._said_full = False
+        self._stuck = ""
+        self._epoch = 0  # how often there was another database
+        self._stale: set[str] = set()  # outputs whose deliveries still go by the database before this one
+        self._notices: list[Notice] = []
+        self._notices_of_start: list[Notice] = []
         self._worker: Worker | None = None
         self._reader: Reader | None = None
         self._writer: Writer | None = None  # the thread's
         self._letter_reader: LetterReader | None = None
-        self._uuid = b""
+        self._uuids = [b""]
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.dead_letters = LetterStore(
             self._call, self._put, lambda: self._open_letter_reader, LetterBounds.of(settings), clock, logger
         )
 
     # --- life ----------------------------------------------------------------------------------------------
 
-    async def open(self) -> None:
-        """Take the lock, create or open the database, read what is committed.
+    async def open(self, leaving: asyncio.Event | None = None) -> None:
+        """Take the lock, create or open the database, read what is committed; wait while the disk refuses.
 
-        SpoolError when another process has the spool (named by its id), or the folder cannot be used.
+        SpoolError when another process has the spool (named by its id), or the folder cannot be used, or when
+        `leaving` was set while the disk refused.
         """
+        self._loop = asyncio.get_running_loop()
         worker = Worker(self, self._clock, self._logger)
         worker.start()
         self._worker = worker
         try:
-            await self._call(lambda: self._open(worker))
-        except (OSError, SpoolError) as error:
+            for attempt in itertools.count(1):
+                try:
+                    await self._call(partial(self._open, worker, attempt))
+                    break
+                except SpoolDiskError as error:
+                    self._wait_for_disk(str(error))
+                    if leaving is not None and leaving.is_set():
+                        raise
+                await asyncio.sleep(DISK_SECONDS)
+        except BaseException:
             await self._stop(worker)
-            if isinstance(error, SpoolError):
-                raise
-            raise SpoolError(f"the spool's folder cannot be used: {error}") from error
+            raise
+        if self._stuck:
+            self._logger.warning("the spool in %s is open now", self.directory)
+        self._stuck = ""
+        self._damages(self._notices_of_start)
         self._signal()
 
-    def _open(self, worker: Worker) -> None:
+    def _wait_for_disk(self, why: str) -> None:
+        if not self._stuck:
+            self._logger.error("%s: it is tried again every %g s, and inputs wait until then", why, DISK_SECONDS)
+        self._stuck = why
+
+    def _open(self, worker: Worker, attempt: int) -> None:
         """In the worker's thread, before anybody else asks for anything."""
-        make_directory(self.directory)
-        self._lock.take()
         try:
-            self._load(worker)
+            make_directory(self.directory)
+            self._lock.take()
+        except OSError as error:
+            raise cannot_use(error) from error
+        try:
+            self._load(worker, attempt)
+        except OSError as error:
+            self._lock.give()
+            raise cannot_use(error) from error
         except BaseException:
             self._lock.give()
             raise
 
-    def _load(self, worker: Worker) -> None:
-        connection, truth = self._database()
-        uuids = schema.uuids(connection)
-        self._truth, self._uuid = truth, uuids[-1]
-        self._cache = RecentChunks(truth.last)
-        self._reader = Reader(connection, frozenset(uuids))
-        self._letter_reader = LetterReader(connection)
+    def _load(self, worker: Worker, attempt: int) -> None:
+        recovery = Recovery(self.directory, self._settings, self._names, self._clock, self._logger)
+        opened = self._database(recovery, patient=attempt <= PATIENCE)
+        self._take(opened)
+        self._notices_of_start = opened.notices
         sync_directory(self.directory)
         if not self._ballast.take():
             self._logger.warning("there is no room for the spool's ballast in %s", self.directory)
-        self._writer = Writer(connection, self._uuid, truth, self._clock.time_ns, self.dead_letters.bounds)
-        worker.begin(self._writer, self._ballast, self.directory)
+        self._notices = notices(self.directory)
+        worker.begin(
+            self._new_writer(opened), self._ballast, Care(self.directory, recovery, self._memory, self._logger)
+        )
 
-    def _database(self) -> tuple[sqlite3.Connection, Truth]:
-        """The database with what it holds; a damaged one is set aside, on a full disk the ballast goes."""
+    def _new_writer(self, opened: Opened) -> Writer:
+        bounds = self.dead_letters.bounds
+        self._writer = Writer(
+            opened.connection, opened.uuids[-1], opened.truth, self._clock.time_ns, bounds, opened.sums
+        )
+        return self._writer
+
+    def _take(self, opened: Opened) -> None:
+        self._truth, self._uuids = opened.truth, opened.uuids
+        self._cache = RecentChunks(opened.truth.last)
+        self._reader = Reader(opened.connection, frozenset(opened.uuids))
+        self._letter_reader = LetterReader(opened.connection)
+
+    def _database(self, recovery: Recovery, *, patient: bool) -> Opened:
+        """The database with what it holds; on a full disk the ballast goes."""
         try:
-            return self._connect()
+            return recovery.open(patient=patient)
         except sqlite3.Error as error:
-            if schema.is_damage(error):
-                folder = set_aside(self.directory, self._clock.time_ns())
-                self._logger.error(
-                    "the spool's database is damaged (%s): it was moved to %s, and a new one is begun", error, folder
-                )
-            elif schema.is_disk(error):
-                self._ballast.release()
-            else:
+            if not schema.is_disk(error):
                 raise SpoolError(f"the spool in {self.directory} cannot be opened: {error}") from error
+            if schema.is_full(error):
+                self._ballast.release()
         try:
-            return self._connect()
+            return recovery.open(patient=patient)
         except sqlite3.Error as error:
-            raise SpoolError(f"the spool in {self.directory} cannot be opened: {error}") from error
-
-    def _connect(self) -> tuple[sqlite3.Connection, Truth]:
-        connection = schema.connect(self.directory, schema.log_bytes(self._settings.ballast_bytes))
-        try:
-            schema.uuids(connection)
-            return connection, load(connection, register(connection, self._names))
-        except BaseException:
-            connection.close()
-            raise
+            if not schema.is_disk(error):
+                raise SpoolError(f"the spool in {self.directory} cannot be opened: {error}") from error
+            probe(self.directory)
+            raise SpoolDiskError(f"the spool in {self.directory} cannot be opened: {error}") from error
 
     async def close(self) -> None:
         """Wait for what was submitted, write the log into the database, let go of the lock."""
@@ -197,6 +242,7 @@ class Spool:
 
     async def settle(self, settlement: Settlement) -> None:
         """Record what became of a request; chunks that nobody owes any more go in the same transaction."""
+        self._begun(settlement.output)
         await self._put(settlement)
 
     async def drop(self, cut: Cut, in_hand: Mapping[str, InHand]) -> Dropped:
@@ -219,15 +265,31 @@ class Spool:
             raise SpoolError(f"there is no backlog of a removed output {name!r}")
         events = 0
         while state.bytes:
-            events += (await self.drop(Cut([{state.id: BY_HAND}], state.bytes, frees=False), {})).events
+            dropped = await self.drop(Cut([{state.id: BY_HAND}], state.bytes, frees=False), {})
+            if not dropped.size:
+                raise SpoolError(f"nothing more of {name} can be let go, though it owes {state.events} events")
+            events += dropped.events
         return events
+
+    async def backlog(self, name: str, max_bytes: int) -> tuple[int, list[Owed]]:
+        """The id of a removed output, given as `name (type)`, and what it owes, oldest first, some bytes of it.
+
+        SpoolError when there is no such output.
+        """
+        state = self._truth.removed_state(name)
+        if state is None:
+            raise SpoolError(f"there is no backlog of a removed output {name!r}")
+        owed, damages = await self._call(lambda: owed_by(self._open_reader, state, max_bytes))
+        for damage in damages:
+            await self._quarantine(damage)
+        return state.id, owed
 
     def _put(self, work: Intake | Settlement | Damage | Removal | Drop | Callable[[], Any]) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if self._worker is None:
             future.set_exception(SpoolError("the spool is closed"))
         else:
-            self._worker.put(Job(work, future))
+            self._worker.put(Job(work, future, self._epoch))
         return future
 
     async def _call(self, function: Callable[[], Value]) -> Value:
@@ -264,6 +326,45 @@ class Spool:
         self._full = full
         self._signal()
 
+    def stuck(self, why: str) -> None:
+        """The worker's: the disk refuses, and why; or it takes something again."""
+        self._stuck = why
+        self._signal()
+
+    def reconnected(self, connection: sqlite3.Connection) -> None:
+        """The worker's, in its thread: the files are new ones with the same content."""
+        self._open_reader.connection = connection
+        self._letter_reader = LetterReader(connection)
+
+    def renewed(self, opened: Opened) -> Writer:
+        """The worker's, in its thread: what could be read of a damaged database is in a new one."""
+        assert self._loop is not None
+        self._reader = Reader(opened.connection, frozenset(opened.uuids))
+        self._letter_reader = LetterReader(opened.connection)
+        self._loop.call_soon_threadsafe(self._begin_anew, opened)
+        return self._new_writer(opened)
+
+    def _begin_anew(self, opened: Opened) -> None:
+        self._take(opened)
+        self._epoch += 1
+        self._stale = set(self._names)
+        self._notices += opened.notices
+        self._damages(opened.notices)
+        self._signal()
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def _damages(self, found: list[Notice]) -> None:
+        for notice in found:
+            self._metrics.counter(SPOOL_DAMAGE, kind=notice.kind).inc()
+
+    def _memory(self) -> tuple[Known, Sums]:
+        """What is committed; called in the worker's thread, answered by the loop behind all that it was told before."""
+        assert self._loop is not None
+        answer: concurrent.futures.Future[tuple[Known, Sums]] = concurrent.futures.Future()
+        self._loop.call_soon_threadsafe(lambda: answer.set_result(memory(self._truth, self._uuids)))
+        return answer.result()
+
     def _signal(self) -> None:
         why = self.why_full()
         (self._space.clear if why else self._space.set)()
@@ -273,7 +374,7 @@ class Spool:
 
     def _say(self, why: str | None) -> None:
         """One line when nothing more is taken and one when there is room again, not at each commit about the limit."""
-        if why and not self._said_full and not self._over.is_set() and not self._full:
+        if why and not self._said_full and not self._over.is_set() and not self._full and not self._stuck:
             self._said_full = True
             what = "events are refused" if self._settings.when_full == "reject" else "inputs wait"
             self._logger.warning("%s: %s until something is delivered", why, what)
@@ -286,7 +387,7 @@ class Spool:
     @property
     def uuid(self) -> bytes:
         """16 bytes that name this database; with a chunk's number the chunk's name."""
-        return self._uuid
+        return self._uuids[-1]
 
     def positions(self, prefix: str) -> dict[str, bytes]:
         """The committed positions whose key begins so."""
@@ -342,8 +443,7 @@ class Spool:
 
         SpoolError when the disk takes no new one.
         """
-        writer = self._open_writer
-        ids, new = await self._call(lambda: writer.register(outputs))
+        ids, new = await self._call(lambda: self._open_writer.register(outputs))
         self._truth.outputs.update({state.id: state for state in new})
         return ids
 
@@ -353,19 +453,29 @@ class Spool:
         No commit may be under way, and nobody deliver for an output of which another has the name. What is new begins
         with the next commit.
         """
-        writer, truth = self._open_writer, self._truth
+        truth = self._truth
         states = [truth.outputs[number] for number in ids.values() if number not in truth.ids.values()]
         marks = {state.id: truth.last for state in states if not state.events}
         letter_bounds = self.dead_letters.bounds = LetterBounds.of(settings)
-        await self._call(lambda: writer.take(ids, marks, letter_bounds))
+        await self._call(lambda: self._open_writer.take(ids, marks, letter_bounds))
         for number, mark in marks.items():
             truth.outputs[number].mark = mark
         if ids != self._truth.ids:
             self._cache = RecentChunks(self._truth.last)  # it knows outputs by their names alone
         self._truth.ids = ids
+        self._names.clear()  # in place: a recovery goes by it
+        self._names.update({name: truth.outputs[number].type for name, number in ids.items()})
         self._settings = settings
-        self._bounds = _bounds(bounds)
+        self._bounds = bounding(bounds)
         self._signal()
+
+    def trouble(self) -> str:
+        """Why nothing can be written for now; empty while it can."""
+        return self._stuck
+
+    def notices(self) -> list[Notice]:
+        """What was damaged, as far as the folders with what was set aside are still there."""
+        return [notice for notice in self._notices if Path(notice.folder).exists()]
 
     # --- waiting -------------------------------------------------------------------------------------------
 
@@ -375,6 +485,8 @@ class Spool:
 
     def why_full(self) -> str | None:
         """Why no intake may be committed now, None when it may."""
+        if self._stuck:
+            return f"the disk of the spool refuses: {self._stuck}"
         return "the spool is full" if self._full else why_full(self._truth, self._settings, self._bounds)
 
     @property
@@ -395,7 +507,7 @@ class Spool:
 
     async def news(self, output: str, after: int) -> int:
         """Wait for a chunk numbered above `after` that names the output; the highest such number."""
-        while self._truth.output(output).last <= after:
+        while self._state(output).last <= after:
             await self._news.wait()
         return self._truth.output(output).last
 
@@ -405,7 +517,7 @@ class Spool:
         """The chunks numbered above `after` that name the output, in order: one at least if there is any, then
         up to so many bytes of lines. Those committed lately come from memory; they are shared: do not change them.
         """
-        state = self._truth.output(output)
+        state = self._state(output)
         after = max(after, state.mark)
         if state.last <= after:
             return []
@@ -427,9 +539,23 @@ class Spool:
             return None
         return found
 
+    def _state(self, output: str) -> OutputState:
+        """The state of an output whose delivery goes by this database; SpoolRenewedError until it has begun anew."""
+        self._begun(output)
+        return self._truth.output(output)
+
+    def _begun(self, output: str) -> None:
+        if output in self._stale:
+            raise SpoolRenewedError("the spool has a new database")
+
     async def _quarantine(self, damage: Damage) -> None:
         self._logger.error("%s; it is set aside and counted as lost", damage.why)
+        self._metrics.counter(SPOOL_DAMAGE, kind="chunk").inc()
         await self._put(damage)
+
+    async def quarantine(self, number: int, why: str) -> None:
+        """Set a chunk aside that cannot be used though its checksum is right; what is owed of it is lost."""
+        await self._quarantine(Damage(number, why))
 
     async def pending(self, output: str, chunk: int | None = None) -> list[Pending]:
         """What the output owes of chunks that its mark has passed, oldest chunk first; of one chunk if so asked."""
@@ -437,17 +563,13 @@ class Spool:
         return await self._call(lambda: self._open_reader.pending(output, number, chunk))
 
     async def resting(self, output: str) -> dict[str, array[int]]:
-        """The numbers of the chunks of which the output has pending rows, by destination, oldest first."""
+        """The numbers of the chunks of which the output has pending rows, by destination, oldest first.
+
+        Whoever asks begins with what is committed: after a salvage nothing else is answered before.
+        """
+        self._stale.discard(output)
         number = self._truth.ids[output]
         return await self._call(lambda: self._open_reader.resting(number))
-
-    async def letters(self, limit: int, before: int | None = None) -> list[DeadLetter]:
-        """The newest dead letters, numbered below `before`; `dead_letters` can do more."""
-        return await self.dead_letters.page(limit, before)
-
-    async def letter(self, number: int) -> DeadLetter | None:
-        """One dead letter."""
-        return await self.dead_letters.get(number)
 
     async def look(self, question: Callable[[Reader], Value]) -> Value:
         """The answer to a question to the database, asked in its thread: commits wait meanwhile."""
@@ -470,8 +592,3 @@ class Spool:
         if self._letter_reader is None:
             raise SpoolError("the spool is not open")
         return self._letter_reader
-
-
-def _bounds(bounds: Mapping[str, Bound]) -> dict[str, Bound]:
-    """Those that bound something."""
-    return {name: bound for name, bound in bounds.items() if bound != Bound()}

@@ -5,22 +5,24 @@ Everything here runs in the spool's thread. Nothing outside the transaction chan
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mcp_ingest.codecs.columns import Coded
 from mcp_ingest.errors import SpoolFullError
 from mcp_ingest.event import Term
-from mcp_ingest.spool.chunk import Stamp, encode, stamped
+from mcp_ingest.spool.chunk import Stamp, encode, stamped, wanted
 from mcp_ingest.spool.dropping import let_go
 from mcp_ingest.spool.letters import LetterBook, LetterBounds, letter_bytes
 from mcp_ingest.spool.model import Chunk, DeadLetter, Intake, KeptLetters, OutputKey, Pending, Removal, Settlement
+from mcp_ingest.spool.moving import hand_over
 from mcp_ingest.spool.overflow import Drop
-from mcp_ingest.spool.rows import ADD_TO_LEDGER, bitmap, ledger_rows
+from mcp_ingest.spool.rows import ADD_TO_LEDGER, bitmap, commit_row, ledger_rows
 from mcp_ingest.spool.schema import PAGE
 from mcp_ingest.spool.seen import BLOCK, BLOCKS, DIGEST_BYTES, KEEP_NS, split
+from mcp_ingest.spool.sums import Marked, SumsFile
 from mcp_ingest.spool.truth import (
     Changes,
     OutputState,
@@ -75,8 +77,12 @@ class Writer:
         truth: Truth,
         time_ns: Callable[[], int],
         bounds: LetterBounds | None = None,
+        sums: SumsFile | None = None,
     ) -> None:
+        """`sums`, where there are some, are brought up to date after each commit."""
         self.connection = connection
+        self.sums = sums
+        self._commits = truth.commits
         self._uuid = uuid
         self._ids = dict(truth.ids)
         self._names: dict[int, str] = {}
@@ -101,6 +107,8 @@ class Writer:
             if number not in self._names:
                 state = OutputState(number, name, outputs[name], last_number(self.connection))
                 self._know(state)
+                if self.sums is not None:
+                    self.sums.know(number, Marked(name, state.type, state.mark))
                 new.append(state)
         return ids, new
 
@@ -123,7 +131,7 @@ class Writer:
             self._number += 1  # never used again, whatever becomes of this commit
             chunk = stamped(new, Stamp(self._uuid, self._number, self._time_ns()))
             chunk.destinations = {n: column for n, column in chunk.destinations.items() if [*column.values] != [None]}
-            owed = {self._ids[name]: _wanted(column) for name, column in chunk.destinations.items()}
+            owed = {self._ids[name]: wanted(column) for name, column in chunk.destinations.items()}
             prepared.chunks.append(PreparedChunk(chunk, encode(chunk, self._uuid), owed))
         return prepared
 
@@ -148,18 +156,7 @@ class Writer:
             if room is not None:
                 transaction.make_room(works, room)
             for place, work in enumerate(works):
-                match work:
-                    case Prepared():
-                        transaction.collect(place, work)
-                    case Settlement():
-                        output = self._ids[work.output]
-                        transaction.settle(output, work, self._types[output])
-                    case Removal():
-                        transaction.remove(place, work)
-                    case Damage():
-                        transaction.quarantine(work, self._names)
-                    case Drop():
-                        transaction.changes.answers[place] = let_go(self.connection, transaction, work, self._names)
+                self._do(transaction, place, work)
             loose = self._loose + transaction.flush()
             changes = transaction.changes
             if loose >= BLOCK:
@@ -179,7 +176,24 @@ class Writer:
         self._letters = changes.letters or self._letters
         self.written += transaction.written
         changes.space.used = used_bytes(self.connection)
+        self._commits = changes.commits = self._commits + 1
+        if self.sums is not None:
+            self.sums.write(changes.ledger, self._commits, self._committed, changes.marks)
         return changes
+
+    def _do(self, transaction: Transaction, place: int, work: Work) -> None:
+        match work:
+            case Prepared():
+                transaction.collect(place, work)
+            case Settlement():
+                output = self._ids[work.output]
+                transaction.settle(output, work, self._types[output])
+            case Removal():
+                transaction.remove(place, work)
+            case Damage():
+                transaction.quarantine(work, self._names)
+            case Drop():
+                transaction.changes.answers[place] = let_go(self.connection, transaction, work, self._names)
 
     def _fits(self, written: int, room: int) -> bool:
         """Whether the disk has room for the log of this transaction and then for what the file grows by.
@@ -191,6 +205,24 @@ class Writer:
         grows = int(pages) * PAGE - Path(path).stat().st_size
         log = _PAGES_FOR_LETTERS * written + _LOG_FOR_REST - Path(f"{path}-wal").stat().st_size
         return grows <= 0 or grows + max(0, log) <= room
+
+    def touch(self) -> None:
+        """Write something that changes nothing, durably: sqlite3.Error where the disk refuses."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            self.connection.execute(ADD_TO_LEDGER, commit_row(0))
+            self.connection.execute("COMMIT")
+        except BaseException:
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            raise
+
+    def close(self) -> None:
+        """Let go of the files. What a last checkpoint cannot do, the next start does."""
+        with contextlib.suppress(sqlite3.Error):
+            self.connection.close()
+        if self.sums is not None:
+            self.sums.close()
 
     def _find_oldest(self, transaction: Transaction) -> None:
         """What is looked up anew: outputs of which something went, and those that owed nothing before."""
@@ -207,13 +239,6 @@ class Writer:
             "SELECT total(length(digests)) FROM seen WHERE length(digests) < ?", (BLOCK * DIGEST_BYTES,)
         ).fetchone()
         return int(loose) // DIGEST_BYTES
-
-
-def _wanted(column: Coded[str | None]) -> int:
-    """How many events have a destination."""
-    if column.indices is None or None not in column.values:
-        return len(column)
-    return len(column) - [*column].count(None)
 
 
 def _pack_seen(connection: sqlite3.Connection, time_ns: int) -> tuple[int, bytes | None]:
@@ -288,6 +313,8 @@ class Transaction:
         changes.digests += intake.digests
         self._letters += intake.letters
         changes.ledger.update(intake.ledger)
+        if intake.moved is not None:
+            hand_over(self._connection, self, intake.moved)
         if intake.replayed:
             self.letters().remove(intake.replayed, Term.REPLAYED, all_of_them=True)
 
@@ -307,7 +334,7 @@ class Transaction:
             self.written += self.letters().add(self._letters)
         if self._book is not None:
             changes.letters, changes.expired = self._book.close(), self._book.expired
-        many(ADD_TO_LEDGER, ledger_rows(changes.ledger))
+        many(ADD_TO_LEDGER, [*ledger_rows(changes.ledger), commit_row(1)])
         if changes.digests:
             self._connection.execute(
                 "INSERT INTO seen (created, digests) VALUES (?, ?)", (changes.time, b"".join(changes.digests))

@@ -10,7 +10,7 @@ from typing import Any
 
 from mcp_ingest.spool.letters import load_kept
 from mcp_ingest.spool.model import Chunk, Held, KeptLetters, Ledger, Usage
-from mcp_ingest.spool.rows import LedgerRow, ledger_from
+from mcp_ingest.spool.rows import LedgerRow, commits_of, ledger_from
 from mcp_ingest.spool.schema import PAGE
 from mcp_ingest.spool.seen import BLOCK, DIGEST_BYTES, Seen, split
 
@@ -60,6 +60,7 @@ class Changes:
     oldest_chunk: int | None = None
     space: Space = field(default_factory=Space)
     seconds: float = 0.0
+    commits: int = 0
 
 
 class Truth:
@@ -76,6 +77,7 @@ class Truth:
         self.letters = KeptLetters()
         self.oldest: int | None = None
         self.space = Space()
+        self.commits = 0
 
     def apply(self, changes: Changes) -> None:
         """A commit returned."""
@@ -97,6 +99,7 @@ class Truth:
             self.letters = changes.letters
         self.oldest = changes.oldest_chunk
         self.space = changes.space
+        self.commits = changes.commits
 
     def _apply_outputs(self, changes: Changes) -> None:
         for output, mark in changes.marks.items():
@@ -168,6 +171,7 @@ def load(connection: sqlite3.Connection, ids: dict[str, int]) -> Truth:
     truth.positions = dict(connection.execute("SELECT key, value FROM positions"))
     rows: list[LedgerRow] = connection.execute("SELECT * FROM ledger").fetchall()
     truth.ledger = ledger_from(rows)
+    truth.commits = commits_of(connection)
     truth.last = last_number(connection)
     (truth.chunks,) = connection.execute("SELECT count(*) FROM (SELECT DISTINCT chunk FROM owed)").fetchone()
     truth.letters = load_kept(connection)

@@ -9,22 +9,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from mcp_ingest.context import Clock
-from mcp_ingest.errors import SpoolError, SpoolFullError
+from mcp_ingest.errors import SpoolError, SpoolFullError, SpoolRenewedError
 from mcp_ingest.event import describe
 from mcp_ingest.spool import schema
-from mcp_ingest.spool.files import DATABASE, Ballast
+from mcp_ingest.spool.care import Care
+from mcp_ingest.spool.files import Ballast
 from mcp_ingest.spool.model import Intake, Removal, Settlement
 from mcp_ingest.spool.overflow import Drop
+from mcp_ingest.spool.recovery import Opened
 from mcp_ingest.spool.transaction import Damage, Prepared, Work, Writer
 from mcp_ingest.spool.truth import Changes
 
@@ -47,6 +47,7 @@ class Job:
 
     work: Intake | Settlement | Damage | Removal | Drop | Callable[[], Any]
     future: Future
+    epoch: int = 0  # of the database that it was made for: there is a new one after a salvage
 
 
 class Audience(Protocol):
@@ -57,6 +58,15 @@ class Audience(Protocol):
 
     def disk(self, full: bool) -> None:
         """The disk became full, or has room again."""
+
+    def stuck(self, why: str) -> None:
+        """The disk refuses, and why; or it takes something again (empty)."""
+
+    def reconnected(self, connection: sqlite3.Connection) -> None:
+        """In the thread: there is another connection to the same database."""
+
+    def renewed(self, opened: Opened) -> Writer:
+        """In the thread: there is another database; who writes it."""
 
 
 class Worker:
@@ -71,6 +81,8 @@ class Worker:
         self._stopping = False
         self._restless = False
         self._full = False
+        self._stuck = ""
+        self._epoch = 0
         self._writer: Writer | None = None
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
 
@@ -78,11 +90,11 @@ class Worker:
         """Start the thread."""
         self._thread.start()
 
-    def begin(self, writer: Writer, ballast: Ballast, directory: Path) -> None:
+    def begin(self, writer: Writer, ballast: Ballast, care: Care) -> None:
         """The database is open (called in the thread)."""
         self._writer = writer
         self._ballast = ballast
-        self._wal = f"{directory / DATABASE}-wal"
+        self._care = care
         self._quiet_bytes = schema.log_bytes(ballast.size) // 2
         self._restless = True
         if not self._has_reserve(self._ballast.size):
@@ -105,13 +117,16 @@ class Worker:
     def _run(self) -> None:
         while not self._stopping:
             jobs = self._take()
-            if jobs:
-                self._serve(jobs)
-            elif not self._stopping:
-                self._rest()
+            try:
+                if jobs:
+                    self._serve(jobs)
+                elif not self._stopping:
+                    self._rest()
+            except Exception as error:  # the disk's, about the files themselves: whoever waits must hear of it
+                self._is_stuck(describe(error))
+                self._fail(jobs, error)
         if self._writer is not None:
-            with contextlib.suppress(sqlite3.Error):  # what a last checkpoint cannot do, the next start does
-                self._writer.connection.close()
+            self._writer.close()
 
     def _take(self) -> list[Job]:
         """All that waits, up to a group's bounds; nothing after a while of rest, if there is work for it.
@@ -144,7 +159,7 @@ class Worker:
         for job in jobs:
             if callable(job.work):
                 self._call(job.work, job.future)
-        if self._writer is not None and self._writer.written >= self._quiet_bytes and self._jobs.empty():
+        if not self._stuck and self._writer and self._writer.written >= self._quiet_bytes and self._jobs.empty():
             self._checkpoint()
 
     def _call(self, function: Callable[[], Any], future: Future) -> None:
@@ -152,7 +167,10 @@ class Worker:
         try:
             result = (future, function(), None)
         except sqlite3.Error as error:
-            result = (future, None, SpoolError(f"the spool cannot be read: {error}"))
+            if self._writer is not None and schema.is_damage(error) and self._renew(error):
+                result = (future, None, SpoolRenewedError("the spool's database was damaged: it is a new one now"))
+            else:
+                result = (future, None, SpoolError(f"the spool cannot be read: {error}"))
         except BaseException as error:  # whoever waits in the loop must hear of it, whatever it is
             result = (future, None, error)
         self._tell([result], None)
@@ -175,8 +193,12 @@ class Worker:
             case Intake():
                 if self._full:
                     raise SpoolFullError("the disk of the spool is full")
+                if self._stuck:
+                    raise SpoolError(f"the disk of the spool refuses: {self._stuck}")
                 return self._writer.prepare(job.work)
             case Settlement() | Damage() | Removal() | Drop():
+                if job.epoch != self._epoch:
+                    raise SpoolRenewedError("the spool has a new database")
                 return job.work
         raise TypeError(f"nothing to write: {job.work!r}")
 
@@ -190,18 +212,23 @@ class Worker:
             self._failed(group, error, again)
             return
         changes.seconds = self._clock.monotonic() - start
-        with contextlib.suppress(FileNotFoundError):
-            changes.space.wal = os.stat(self._wal).st_size
+        log_bytes = self._care.look()
+        trouble = self._rescue() if log_bytes is None else None
+        changes.space.wal = log_bytes or 0
         self._writer.written += COMMIT_BYTES
-        self._tell([(job.future, changes.answers.get(place), None) for place, (job, _) in enumerate(group)], changes)
+        self._tell([(job.future, changes.answers.get(place), trouble) for place, (job, _) in enumerate(group)], changes)
+        if self._stuck and trouble is None:
+            self._is_free()
         if self._full:
             self._look_for_room()
-        elif not self._has_reserve(self._ballast.size // 2):
+        elif not self._has_reserve(self._ballast.size // 2) and not self._ballast.take() and self._is_there():
             self._is_full()
 
     def _failed(self, group: Sequence[tuple[Job, Work]], error: Exception, again: bool) -> None:
         """A full disk fails all intakes, and what frees space is tried again, once; else each is tried alone."""
-        if schema.is_full(error):
+        if isinstance(error, sqlite3.Error) and schema.is_damage(error) and self._renew(error):
+            self._write([job for job, _ in group])
+        elif schema.is_full(error):
             self._make_room()
             intakes = [job for job, work in group if isinstance(work, Prepared)]
             others = [(job, work) for job, work in group if not isinstance(work, Prepared)]
@@ -210,7 +237,10 @@ class Worker:
                 self._commit(others, again=True)
             else:
                 self._fail([job for job, _ in others], error)
-        elif len(group) == 1 or schema.is_disk(error):
+        elif schema.is_disk(error):
+            self._is_stuck(describe(error))
+            self._fail([job for job, _ in group], error)
+        elif len(group) == 1:
             self._fail([job for job, _ in group], error)
         else:
             for member in group:
@@ -258,13 +288,89 @@ class Worker:
         """
         return self._ballast.held or self._free_pages()[0] * schema.PAGE >= wanted
 
+    # --- a disk that refuses, files that are gone or damaged -----------------------------------------------
+
+    def _is_stuck(self, why: str) -> None:
+        if not self._stuck:
+            self._logger.error("the disk of the spool refuses (%s): inputs wait until it takes something again", why)
+        self._stuck, self._restless = why, True
+        self._post(self._audience.stuck, why)
+
+    def _is_free(self) -> None:
+        self._stuck = ""
+        self._logger.warning("the disk of the spool takes something again")
+        self._post(self._audience.stuck, "")
+
+    def _is_there(self) -> bool:
+        """Whether the files are; else that is seen to when it is quiet, or with the next commit."""
+        return self._care.look() is not None
+
+    def _rescue(self) -> SpoolError | None:
+        """The files that are open have lost their names: give them new ones; what to say where that cannot be done."""
+        assert self._writer is not None
+        try:
+            connection = self._care.rescue(self._writer.connection)
+        except (OSError, sqlite3.Error) as error:
+            why = f"files of the spool were deleted, and cannot be written again: {error}"
+            self._is_stuck(why)
+            return SpoolError(why)
+        self._writer.connection = connection
+        self._audience.reconnected(connection)
+        self._keep_sums()
+        return None
+
+    def _keep_sums(self) -> None:
+        """The file of sums, if it is gone or the disk did not take it before."""
+        assert self._writer is not None
+        sums = self._writer.sums
+        if sums is not None and not sums.is_there():
+            with contextlib.suppress(OSError):
+                sums.create(self._care.inode())
+
+    def _renew(self, error: sqlite3.Error) -> bool:
+        """The database is malformed: save what can be read of it into a new one; whether that could be done."""
+        assert self._writer is not None
+        try:
+            self._begin_anew(self._care.renew(self._writer.connection, error))
+        except (OSError, sqlite3.Error, SpoolError) as trouble:
+            self._is_stuck(f"its database is damaged, and what can be read of it cannot be saved: {trouble}")
+            return False
+        return True
+
+    def _begin_anew(self, opened: Opened) -> None:
+        assert self._writer is not None
+        self._epoch += 1
+        self._writer.close()
+        self._writer = self._audience.renewed(opened)
+
+    def _try_again(self) -> None:
+        """See whether the disk takes something: a file that is gone, a salvage that was cut short, a write."""
+        assert self._writer is not None
+        try:
+            if self._care.is_closed:
+                self._begin_anew(self._care.open())
+            elif self._care.look() is None and self._rescue() is not None:
+                return
+            self._writer.touch()
+        except (OSError, sqlite3.Error, SpoolError) as error:
+            self._stuck = describe(error)
+        else:
+            self._is_free()
+
     # --- quiet moments -------------------------------------------------------------------------------------
 
     def _rest(self) -> None:
         """What can wait for a second of silence: the checkpoint, giving pages back, the ballast."""
+        if self._stuck:
+            self._try_again()
+            if self._stuck:
+                return
         assert self._writer is not None
+        if self._care.look() is None and self._rescue() is not None:
+            return
         if self._full:
             self._look_for_room()
+        self._keep_sums()
         have_ballast = self._ballast.take()
         if self._writer.written:
             self._checkpoint()

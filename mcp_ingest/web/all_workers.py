@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -35,9 +35,10 @@ from mcp_ingest.web.site import Site
 _NOTHING: dict[str, Any] = {
     "inputs": {}, "outputs": {}, "ledger": {"inputs": [], "outputs": [], "dead_letters": []}, "sums": [],
 }  # fmt: skip
+_JSON = {"Content-Type": "application/json"}
 #: Seconds that a worker has for an answer, for one that takes a look through the spool, for a batch of dead letters,
-#: for a reload.
-ANSWER_SECONDS, SEARCH_SECONDS, LETTERS_SECONDS, RELOAD_SECONDS = 3.0, 15.0, 120.0, 90.0
+#: for a reload, for a backlog that is moved or dropped.
+ANSWER_SECONDS, SEARCH_SECONDS, LETTERS_SECONDS, RELOAD_SECONDS, BACKLOG_SECONDS = 3.0, 15.0, 120.0, 90.0, 3600.0
 
 
 @contextlib.asynccontextmanager
@@ -55,6 +56,8 @@ async def serving(supervisor: Supervisor, settings: HttpSettings) -> AsyncIterat
                 web.get("/status", pages.status),
                 web.get("/api/why", pages.why),
                 web.post("/-/reload", pages.reload),
+                web.get("/api/backlogs", pages.backlogs),
+                web.post("/api/backlogs/{order:move|drop}", pages.order_backlog),
                 *DeadLetterPages(AllLetters(lambda: _letters(supervisor, session))).routes(),
             ]
         )
@@ -153,6 +156,12 @@ def _lost_with_the_process(families: list[Metric]) -> list[Metric]:
     return [each for each in families if each.type in ("counter", "histogram") and each.name not in lasting]
 
 
+class _BacklogOrder(msgspec.Struct):
+    """What of an order says which workers it is for."""
+
+    output: str
+
+
 class _Answer(NamedTuple):
     """What a worker said, and in which of its lives."""
 
@@ -208,7 +217,7 @@ class _Pages:
 
     async def reload(self, request: web.Request) -> web.Response:
         """Every worker reads the configuration again; 409 with every reason where one of them goes on with the old."""
-        answers = await self._ask("/-/reload", RELOAD_SECONDS, "POST")
+        answers = await self._ask("/-/reload", RELOAD_SECONDS, b"{}")
         found = {index: orjson.loads(answer.text) for index, answer in answers.items()}
         refused = [index for index, answer in answers.items() if answer.status != 200]
         missing = [each.index for each in self._supervisor.members if each.index not in answers]
@@ -223,6 +232,29 @@ class _Pages:
             sentences.append("the other workers have taken the new configuration")
         return json_response({"error": "; ".join(sentences), "problems": sentences}, 409)
 
+    async def backlogs(self, request: web.Request) -> web.Response:
+        """What each removed output owes, of all workers."""
+        answers = await self._ask("/api/backlogs")
+        return json_response(together([orjson.loads(each.text) for each in answers.values()]) or {"backlogs": {}})
+
+    async def order_backlog(self, request: web.Request) -> web.Response:
+        """Passed on to the workers that have such a backlog; 409 where one of them does not do it."""
+        order = await request.read()
+        name = msgspec.json.decode(order, type=_BacklogOrder).output
+        listed = await self._ask("/api/backlogs")
+        owing = [index for index, each in listed.items() if name in orjson.loads(each.text)["backlogs"]]
+        asked = owing or list(listed)[:1]
+        answers = await self._ask(request.path, BACKLOG_SECONDS, order, asked)
+        refused = [answer for answer in answers.values() if answer.status != 200]
+        if refused:
+            return web.Response(text=refused[0].text, status=refused[0].status, content_type="application/json")
+        if missing := [member.index for member in self._supervisor.members if member.index not in listed] + [
+            index for index in asked if index not in answers
+        ]:
+            sentences = [f"worker {index} does not answer: what it has of it is still there" for index in missing]
+            return json_response({"error": "; ".join(sentences)}, 409)
+        return json_response(together([orjson.loads(each.text) for each in answers.values()]))
+
     async def why(self, request: web.Request) -> web.Response:
         answers = (await self._ask(request.path_qs, SEARCH_SECONDS)).values()
         refused = [each for each in answers if each.status != 200]
@@ -231,16 +263,19 @@ class _Pages:
             return web.Response(text=answer.text, status=answer.status, content_type="application/json")
         return json_response(together([orjson.loads(each.text) for each in answers]))
 
-    async def _ask(self, path: str, seconds: float | None = None, method: str = "GET") -> dict[int, _Answer]:
-        """What the workers say that listen and answer in time, by their numbers."""
-        members = [member for member in self._supervisor.members if member.listening is not None]
+    async def _ask(
+        self, path: str, seconds: float | None = None, order: bytes | None = None, only: Collection[int] | None = None
+    ) -> dict[int, _Answer]:
+        """What the workers say that listen and answer in time, by their numbers; an order (JSON) is posted."""
+        members = [each for each in self._supervisor.members if each.listening is not None]
+        members = members if only is None else [each for each in members if each.index in only]
         patience = seconds or ANSWER_SECONDS
-        answers = await asyncio.gather(*(self._answer(member, path, patience, method) for member in members))
+        answers = await asyncio.gather(*(self._answer(member, path, patience, order) for member in members))
         return {member.index: each for member, each in zip(members, answers, strict=True) if each is not None}
 
-    async def _answer(self, member: Member, path: str, seconds: float, method: str) -> _Answer | None:
-        life = member.lives
-        question = self._session.request(method, f"{member.address}{path}", json={} if method == "POST" else None)
+    async def _answer(self, member: Member, path: str, seconds: float, order: bytes | None) -> _Answer | None:
+        life, url = member.lives, f"{member.address}{path}"
+        question = self._session.get(url) if order is None else self._session.post(url, data=order, headers=_JSON)
         try:
             async with member.asked(seconds), question as answer:
                 text = await answer.text()

@@ -53,6 +53,8 @@ class SpoolCollector(Collector):
             (metrics.SPOOL_MAX_BYTES, usage.max_bytes),
             (metrics.SPOOL_CHUNKS, usage.chunks),
             (metrics.SPOOL_OLDEST, age(usage.oldest, now) or 0.0),
+            (metrics.SPOOL_SET_ASIDE, sum(notice.bytes for notice in spool.notices())),
+            (metrics.SPOOL_STUCK, 1 if spool.trouble() else 0),
             (metrics.DEAD_LETTER_BYTES, usage.letters.bytes),
             (metrics.DEAD_LETTER_OLDEST, age(usage.letters.oldest, now) or 0.0),
         ):

@@ -115,7 +115,7 @@ class SpoolLetters:
 
     async def letter(self, number: int) -> dict[str, Any] | None:
         """See `Letters`."""
-        found = await self._spool.letter(number)
+        found = await self._spool.dead_letters.get(number)
         return shown(found) if found else None
 
     async def preview(self, order: Order) -> dict[str, Any]:

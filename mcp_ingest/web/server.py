@@ -20,6 +20,7 @@ from mcp_ingest.config.model import HttpSettings
 from mcp_ingest.engine.daemon import Daemon
 from mcp_ingest.errors import SpoolError
 from mcp_ingest.web.all_letters import AllLetters
+from mcp_ingest.web.backlogs import BacklogPages
 from mcp_ingest.web.collector import SpoolCollector
 from mcp_ingest.web.dead_letters import DeadLetterPages, json_response
 from mcp_ingest.web.families import latest
@@ -76,6 +77,7 @@ def _application(daemon: Daemon, site: Site) -> web.Application:
             *DeadLetterPages(AllLetters(lambda: spools)).routes(),
             *(page for n, each in spools.items() for page in DeadLetterPages(each, f"/spools/{n}").routes()),
             *ReloadPage(daemon).routes(),
+            *BacklogPages(daemon).routes(),
         ]
     )
     return application

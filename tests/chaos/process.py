@@ -86,6 +86,11 @@ class DaemonProcess:
         process.send_signal(signal.SIGSTOP)
         return lambda: process.send_signal(signal.SIGCONT)
 
+    async def hang_up(self) -> None:
+        """SIGHUP: it reads its configuration again, if it lives; before it answers that would end it."""
+        if await asyncio.to_thread(self._page, "/-/healthy") is not None and self._process is not None:
+            self._process.send_signal(signal.SIGHUP)
+
     @property
     def is_down(self) -> bool:
         """Whether it was ended and not started again."""

@@ -49,7 +49,7 @@ def test_faults_before_elasticsearch_cost_nothing(tmp_path: Path, server: Elasti
 
 def test_faults_before_the_store_cost_nothing(tmp_path: Path) -> None:
     """The same in the embedded store."""
-    names = "kill disk_full clock commits_fail network"
+    names = "kill reloads disk_full clock commits_fail network"
     report = _run(tmp_path, None, names)
     assert report.problems == []
     assert report.injected.keys() | report.skipped.keys() == set(names.split())

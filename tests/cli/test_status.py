@@ -122,3 +122,24 @@ def test_destinations_that_take_nothing_are_shown() -> None:
     many = lines(_changed(parked={f"logs-{number}": "403 blocked" for number in range(500)}))
     assert len([line for line in many if "takes nothing" in line]) == 10
     assert any("and 490 more" in line for line in many)
+
+
+def test_what_is_lost_is_said_with_what_to_do(tmp_path: Path) -> None:
+    """Each output's losses by reason, each damage with its folder, and a disk that refuses."""
+    damage = {
+        "time": 1_795_381_000_000_000_000, "kind": "database", "why": "the database was damaged: malformed",
+        "what": "148 chunks were saved", "lost": {"stdout": 12}, "positions_lost": True, "folder": "/spool/damaged-1",
+        "bytes": 4096,
+    }  # fmt: skip
+    shown = _changed(lost={"damaged chunk": 5, "damaged spool": 7})
+    shown["spool"] = {**RUNNING["spool"], "damage": [damage], "trouble": "disk I/O error"}
+    with answering({"/status": shown}) as port:
+        output = _status(tmp_path, port).output
+    for part in (
+        "lost 12 (damaged chunk 5, damaged spool 7): docs/damage.md says what can be done",
+        "damage on 2026-11-22 20:56 UTC: the database was damaged: malformed; 148 chunks were saved; lost: stdout 12",
+        "files are read again and may be stored twice",
+        "/spool/damaged-1 (4.0 KiB) can be deleted when it was seen to",
+        "the disk of the spool refuses: disk I/O error; inputs wait",
+    ):
+        assert part in output

@@ -93,6 +93,15 @@ def test_what_only_a_new_start_can_change_is_refused_by_name(tmp_path: Path) -> 
     assert "from mcp-ingest-data/spool to /z" in sentences[0]
 
 
+def test_another_way_to_write_a_path_is_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative or absolute, or over a link: the same folder may be named otherwise."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path)
+    old = _load(tmp_path, spool={"directory": "spool"})
+    for name in (str(tmp_path / "spool"), "./spool", "link/spool"):
+        assert refusals(old, _load(tmp_path, spool={"directory": name})) == []
+
+
 def test_nothing_is_nothing() -> None:
     """Two empty configurations do not differ."""
     assert compare(Configuration(), Configuration()) == Changes(Difference(), Difference(), Difference())

@@ -141,12 +141,17 @@ class Session:
 
         looks = _LOOKS.match(command.line)
         if looks:
-            wait_until(self.daemon.drained)  # cheaper than to ask by a process again and again
+            wait_until(self._settled)  # cheaper than to ask by a process again and again
         try:
             wait_until(seen, 10 if looks else 0.01)
         except AssertionError:
             where = f"{self.page.name}:{block.line}: {command.line}"
             pytest.fail(f"{where}\nshown:\n{command.output}\nprinted:\n{printed}", pytrace=False)
+
+    def _settled(self) -> bool:
+        """Whether all is delivered that can be."""
+        outputs = self.daemon.status()["outputs"].values()
+        return not any(output["held"] and output["state"] == "up" for output in outputs)
 
     def _printed(self, line: str) -> str:
         if line.startswith("curl "):  # not every machine has it

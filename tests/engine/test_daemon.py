@@ -25,6 +25,8 @@ from mcp_ingest.metrics import Metrics
 from mcp_ingest.outputs.blackhole import Blackhole
 from mcp_ingest.outputs.file import File
 from tests.engine.parts import until
+from tests.integration.servers import missing
+from tests.spool.test_care import read_only, remount
 
 
 def _config(directory: Path, **changes: Any) -> dict[str, Any]:
@@ -202,3 +204,47 @@ async def test_a_removed_output_s_backlog_closes_its_sum(tmp_path: Path) -> None
         status = second.status()
         assert status["removed_outputs"]["old (file)"]["events"] == 2
         assert all(row["closed"] for row in status["sums"]), status["sums"]
+
+
+async def test_a_disk_that_refuses_at_the_start_is_waited_for(
+    small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon lives, says why it is not ready, goes on when the disk is back, and can be stopped meanwhile."""
+    monkeypatch.setattr("mcp_ingest.spool.spool.DISK_SECONDS", 0.05)
+    config = _config(tmp_path, spool={"directory": str(small_disk / "spool"), "ballast_bytes": "1MiB"})
+    remount(small_disk, "ro")
+    if not read_only(small_disk):
+        missing("this file system cannot be made read-only")
+    daemon = _daemon(tmp_path, config)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(daemon.run())
+        await until(lambda: "Read-only file system" in (daemon.ready() or ""))
+        assert "Read-only" in daemon.status()["spool"]["trouble"]
+        remount(small_disk, "rw")
+        await until(lambda: daemon.ready() is None)
+        assert daemon.status()["spool"]["trouble"] is None
+        daemon.stop()
+        await running
+    remount(small_disk, "ro")
+    daemon = _daemon(tmp_path, config)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(daemon.run())
+        await until(lambda: daemon.ready() != "not listening yet: files")
+        daemon.stop()
+        await asyncio.wait_for(running, 10)
+    remount(small_disk, "rw")
+
+
+async def test_damage_is_in_the_status(tmp_path: Path) -> None:
+    """After a salvage the status names the folder and what each output lost, and says that sums close."""
+    (tmp_path / "a.log").write_text('{"message":"x"}\n' * 5)
+    daemon = _daemon(tmp_path, _config(tmp_path))
+    async with _running(daemon):
+        await until(lambda: _has_delivered(daemon, 5))
+    (tmp_path / "spool" / "spool.db").write_bytes(b"damaged")
+    daemon = _daemon(tmp_path, _config(tmp_path))
+    async with _running(daemon):
+        status = daemon.status()
+        (damage,) = status["spool"]["damage"]
+        assert (damage["kind"], damage["lost"], damage["positions_lost"]) == ("database", {}, True)
+        await until(lambda: all(each["closed"] for each in daemon.status()["sums"]))

@@ -76,7 +76,7 @@ async def test_only_the_retryable_events_are_sent_again(tmp_path: Path) -> None:
         async with delivering(spool, output):
             await until(lambda: _drained(spool))
         assert _counts(spool) == {Term.ASSIGNED: 4, Term.DELIVERED: 2, Term.DUPLICATE: 1, Term.DEAD_LETTERED: 1}
-        (letter,) = await spool.letters(10)
+        (letter,) = await spool.dead_letters.page(10)
         assert (letter.reason, letter.kind, letter.output) == ("no such type", "mapping", "out")
         assert letter.event_id.startswith("c")
         _assert_closed(spool)
@@ -135,7 +135,7 @@ async def test_too_large_is_halved_until_the_guilty_one_is_alone(tmp_path: Path)
         async with delivering(spool, output):
             await until(lambda: _drained(spool))
         assert _counts(spool)[Term.DEAD_LETTERED] == 1
-        assert (await spool.letters(10))[0].event_id.startswith("big")
+        assert (await spool.dead_letters.page(10))[0].event_id.startswith("big")
         _assert_closed(spool)
     assert sorted(event_id[0] for event_id in output.stored) == list("abcdefghi")
     assert not output.doubles
@@ -156,7 +156,7 @@ async def test_a_malformed_request_is_bisected(tmp_path: Path) -> None:
         await spool.commit(intake(*"abcdefgh"))
         async with delivering(spool, output):
             await until(lambda: _drained(spool))
-        assert (await spool.letters(10))[0].kind == "malformed"
+        assert (await spool.dead_letters.page(10))[0].kind == "malformed"
         _assert_closed(spool)
     assert sorted(event_id[0] for event_id in output.stored) == list("abcdfgh")
 
@@ -174,7 +174,7 @@ async def test_a_refused_field_is_moved_aside_once(tmp_path: Path) -> None:
         await spool.commit(intake("b"))
         async with delivering(spool, output):
             await until(lambda: _drained(spool))
-        (letter,) = await spool.letters(10)
+        (letter,) = await spool.dead_letters.page(10)
         assert letter.record == b'{"n":1}'
         _assert_closed(spool)
 
@@ -464,7 +464,7 @@ async def test_a_letter_is_masked_by_its_pipeline_s_rules(tmp_path: Path) -> Non
             await until(lambda: delivery.state == "waiting")
             assert "hunter22" not in delivery.why
             await until(lambda: _drained(spool))
-        assert (await spool.letters(1))[0].record == b'{"internal":"***"}'
+        assert (await spool.dead_letters.page(1))[0].record == b'{"internal":"***"}'
 
 
 async def test_a_cancellation_that_meets_a_fault_is_one(tmp_path: Path) -> None:
@@ -562,7 +562,7 @@ async def test_a_delivery_that_is_to_finish_leaves_exactly_what_is_not_settled(
         delivery = Delivery("out", first, spool, SystemClock(), Metrics(), LOG)
         task = group.create_task(delivery.run())
         await until(lambda: delivery._in_flight == 1)
-        assert delivery.finish()
+        delivery.finish()
         await asyncio.sleep(0.05)
         assert not task.done()
         go_on.set()
@@ -578,13 +578,23 @@ async def test_a_delivery_that_is_to_finish_leaves_exactly_what_is_not_settled(
     assert not first.stored.keys() & second.stored.keys()
 
 
-async def test_a_delivery_that_has_not_begun_has_nothing_to_finish(tmp_path: Path) -> None:
-    """While the output cannot be made ready nothing is under way."""
+async def test_a_delivery_that_has_not_begun_finishes_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the output cannot be made ready nothing is under way; what is being opened is not left half open."""
+    monkeypatch.setattr(module, "pause", lambda attempt, asked=None: 3600)
+    monkeypatch.setattr(module, "PARKED", 3600)
 
-    class Never(Scripted):
+    class Slow(Scripted):
+        starts = 0
+
         async def start(self) -> None:
-            raise OutputError("no")
+            self.starts += 1
+            if self.starts == 1:
+                raise OutputError("no")
 
-    async with spool_in(tmp_path) as spool, delivering(spool, Never()) as delivery:
+    async with spool_in(tmp_path) as spool, asyncio.TaskGroup() as group:
+        delivery = Delivery("out", Slow(), spool, SystemClock(), Metrics(), LOG)
+        task = group.create_task(delivery.run())
         await until(lambda: delivery.state == "waiting")
-        assert not delivery.finish()
+        delivery.finish()
+        await asyncio.wait([task], timeout=5)
+        assert task.done()

@@ -293,7 +293,7 @@ async def test_each_event_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     async with spool_in(tmp_path, _OUTPUTS) as spool:
         _assert_closed(spool)
         assert spool.usage().chunks == 0
-        letters = await spool.letters(100_000)
+        letters = await spool.dead_letters.page(100_000)
         assert Counter(letter.event_id for letter in letters if not letter.output) == Counter(letters_in)
         for name, output in outputs.items():
             assert output.stored.keys() == arriving

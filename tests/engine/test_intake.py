@@ -67,7 +67,7 @@ async def test_tags_choose_the_pipeline(tmp_path: Path) -> None:
         await ingest.emit_for("in")(mixed)
         chunks = await spool.fresh("out", 0, 2**30)
         assert sorted((chunk.pipeline, [*chunk.tags]) for chunk in chunks) == [("mcp", ["mcp"]), ("other", ["other.x"])]
-        (letter,) = await spool.letters(10)
+        (letter,) = await spool.dead_letters.page(10)
         assert letter.kind == "unmatched"
         assert "'stranger'" in letter.reason
         assert b"hunter22" not in letter.record
@@ -80,7 +80,7 @@ async def test_what_could_not_be_decoded_is_received_and_a_letter(tmp_path: Path
         made = batch({"a": 1})
         made.reject(Rejected("mcp", 0, b"\xff{", 9, made.origins[0], "not a map", why="invalid"))
         await ingest.emit_for("in")(made)
-        (letter,) = await spool.letters(10)
+        (letter,) = await spool.dead_letters.page(10)
         assert (letter.kind, letter.input) == ("invalid", "in")
         _assert_closed(spool)
 
@@ -185,7 +185,7 @@ async def test_a_tag_that_is_no_utf8_harms_nobody(tmp_path: Path) -> None:
         await ingest.emit_for("in")(made)
         (chunk,) = await spool.fresh("out", 0, 2**30)
         assert chunk.tags == ["mcp.\ufffd", "mcp.a"]
-        assert {letter.tag for letter in await spool.letters(10)} == {"mcp.\ufffd", "stranger.\ufffd"}
+        assert {letter.tag for letter in await spool.dead_letters.page(10)} == {"mcp.\ufffd", "stranger.\ufffd"}
         _assert_closed(spool)
 
 

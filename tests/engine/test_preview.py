@@ -40,7 +40,8 @@ async def test_a_preview_shows_what_would_come_of_a_letter(tmp_path: Path) -> No
         previews = Previews(bench.replay, {"out": out}, lambda tag: fresh if tag.startswith("mcp") else None)
         before = spool.ledger()
         found: dict[int, Preview] = {
-            letter.number: previews.preview(letter, through_pipeline=False) for letter in await spool.letters(10)
+            letter.number: previews.preview(letter, through_pipeline=False)
+            for letter in await spool.dead_letters.page(10)
         }
         assert found[1].outcome == "accepted"
         assert found[1].before == {"bad": 1}
@@ -53,7 +54,7 @@ async def test_a_preview_shows_what_would_come_of_a_letter(tmp_path: Path) -> No
         assert found[4].outcome == "dead letter"
         assert "no pipeline takes the tag 'stranger'" in found[4].why
         assert (found[5].outcome, found[5].destinations) == ("as it is", {"out": ["index"]})
-        (letter,) = await spool.letters(1)
+        (letter,) = await spool.dead_letters.page(1)
         through = previews.preview(letter, through_pipeline=True)
         assert (through.outcome, through.after, through.before) == (
             "accepted",

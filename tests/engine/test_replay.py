@@ -42,7 +42,7 @@ async def test_a_letter_of_the_way_in_takes_it_again(tmp_path: Path) -> None:
         await bench.take({"bad": 1}, {"fine": 1}, {"bad": 2, "log_level": "ERROR"}, {"noise": 1, "bad": 3})
         assert spool.usage().dead_letters == 2
         assert (await bench.all()).died == 2  # nothing was mended
-        assert [letter.number for letter in await spool.letters(10)] == [4, 3]
+        assert [letter.number for letter in await spool.dead_letters.page(10)] == [4, 3]
         bench.stage.fails = False
         step = await bench.all()
         assert (step.count, step.died, step.kept) == (2, 0, [])
@@ -83,7 +83,7 @@ async def test_a_replay_unmasks_nothing(tmp_path: Path) -> None:
     async with spool_in(tmp_path) as spool:
         bench = Bench(spool, {"out": output})
         await bench.take({"bad": 1, "message": f"paid with {CARD}"})
-        (letter,) = await spool.letters(1)
+        (letter,) = await spool.dead_letters.page(1)
         assert CARD not in letter.reason
         bench.stage.fails = False
         await bench.all()
@@ -129,7 +129,7 @@ async def test_a_letter_of_an_output_goes_to_that_output_alone(tmp_path: Path) -
         await bench.take({"n": 1}, {"n": 2, "log_level": "ERROR"}, {"n": 3})
         async with delivering(spool, out):
             await until(lambda: spool.usage().dead_letters == 3)
-        before = {letter.event_id: letter for letter in await spool.letters(10)}
+        before = {letter.event_id: letter for letter in await spool.dead_letters.page(10)}
         held = spool.held("other").events
         assert (await bench.all(Selection(output="out"))).count == 3
         assert spool.held("other").events == held
@@ -164,7 +164,7 @@ async def test_one_that_dies_again_is_a_letter_again(tmp_path: Path) -> None:
             await until(lambda: spool.usage().dead_letters == 2)
             assert (await bench.all()).count == 2
             await until(lambda: not spool.held("out").events)
-        assert [letter.number for letter in await spool.letters(10)] == [4, 3]
+        assert [letter.number for letter in await spool.dead_letters.page(10)] == [4, 3]
         (group,) = await spool.dead_letters.groups()
         assert group.letters == 2
         bench.closed()
@@ -180,7 +180,7 @@ async def test_through_the_pipeline_to_that_output_alone(tmp_path: Path) -> None
         async with delivering(spool, out):
             await until(lambda: spool.usage().dead_letters == 4)
         held = spool.held("other").events
-        numbers = {orjson.loads(letter.record)["n"]: letter.number for letter in await spool.letters(10)}
+        numbers = {orjson.loads(letter.record)["n"]: letter.number for letter in await spool.dead_letters.page(10)}
 
         def changed(batch: Batch) -> Batch:
             for record in batch.records:
@@ -301,6 +301,6 @@ async def test_drops_go_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert (step.count, step.after, step.until) == (2, 2, 6)
         assert (await bench.replay.drop(wanted, step.after, step.until)).count == 2
         assert (await bench.replay.drop(wanted)).count == 1
-        assert [letter.tag for letter in await spool.letters(10)] == ["stranger"]
+        assert [letter.tag for letter in await spool.dead_letters.page(10)] == ["stranger"]
         assert bench.counted(LetterKey(Term.DELETED, "stage")) == 5
         bench.closed()

@@ -31,6 +31,8 @@ from mcp_ingest.errors import IngestError, SpoolError
 from mcp_ingest.event import PREFIX_BYTES, Batch, Progress, hashed_prefix, id_prefix
 from mcp_ingest.inputs.forward import Forward
 from mcp_ingest.inputs.forward.batches import memory_of
+from mcp_ingest.inputs.forward.connection import Connection, Shared
+from mcp_ingest.metrics import CONNECTIONS
 
 TIME = 1_700_000_000_123_456_789
 RECORD = {"message": "hi"}
@@ -747,3 +749,52 @@ def test_it_is_found_by_its_name() -> None:
     assert Forward.Config(tag="a", tag_prefix="b").check() != []
     assert Forward.Config().check() == []
     assert event_time(TIME).code == 0
+
+
+async def test_who_is_accepted_while_it_ends_is_sent_away() -> None:
+    """A connection that asyncio hands over behind the last one that was drained is cut, and nothing of it is taken."""
+
+    class Transport(asyncio.Transport):
+        aborted = False
+
+        def get_extra_info(self, name: str, default: Any = None) -> Any:
+            return ("127.0.0.1", 1)
+
+        def abort(self) -> None:
+            self.aborted = True
+
+    context, transport = Context(), Transport()
+    shared = Shared(Forward.Config(), context, Engine().emit)
+    await shared.finish()
+    connection = Connection(shared)
+    connection.connection_made(transport)
+    assert transport.aborted
+    connection.buffer_updated(1)  # as with data that was there already
+    connection.connection_lost(None)
+    assert context.metrics.gauge(CONNECTIONS, input=context.name)._value.get() == 0
+    assert not shared.connections
+
+
+async def test_its_udp_port_is_free_before_the_tcp_port_is() -> None:
+    """Whoever listens next in its place has both at once, though connections are still drained."""
+    async with running() as there:
+        there.engine.open.clear()
+        _, writer = await asyncio.open_connection("127.0.0.1", there.port)
+        writer.write(encode_message("t", TIME, RECORD, CHUNK))
+        await until(lambda: there.engine.waiting == 1)
+        assert there.task
+        there.task.cancel()
+        await until(lambda: not _taken(there.port, socket.SOCK_STREAM))
+        assert not _taken(there.port, socket.SOCK_DGRAM)
+        assert not there.task.done()
+        writer.close()
+
+
+def _taken(port: int, kind: socket.SocketKind) -> bool:
+    with socket.socket(type=kind) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, kind is socket.SOCK_STREAM)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+        return False

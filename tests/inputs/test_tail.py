@@ -401,6 +401,15 @@ async def test_a_truncated_file_begins_anew(durable: Durable, tmp_path: Path, co
     assert len({event_id[:20] for event_id, _ in durable.events}) == 2
 
 
+async def test_after_lost_positions_nothing_is_skipped(durable: Durable, tmp_path: Path) -> None:
+    """Where damage took the positions, a first start is none: what was written meanwhile is read."""
+    path = tmp_path / "a.log"
+    append(path, "read before", "written meanwhile")
+    context = Context("app", lost_positions=lambda: True)
+    async with tailing(durable, path, context=context, start_at="end"):
+        await until(lambda: durable.messages == ["read before", "written meanwhile"])
+
+
 async def test_an_id_leads_back_to_its_line(durable: Durable, tmp_path: Path) -> None:
     """File and byte of a line are told by its id, of one that a truncation took away, too; others are not ours."""
     path = tmp_path / "a.log"

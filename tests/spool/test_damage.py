@@ -40,7 +40,7 @@ def missing(what: str) -> None:
 
 @pytest.mark.parametrize("damage", ["not a database", "first page torn", "cut off"])
 async def test_a_damaged_database_is_set_aside(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The spool starts with a new database, keeps the old one's bytes, and says so in one line."""
+    """The spool starts with a new database, keeps the old one's bytes, and says when it begins and ends with it."""
     async with opened(tmp_path) as spool:
         await spool.commit(intake(chunk(100)))
         first = spool.uuid
@@ -55,9 +55,10 @@ async def test_a_damaged_database_is_set_aside(tmp_path: Path, damage: str, capl
     with caplog.at_level(logging.INFO):
         async with opened(tmp_path) as spool:
             assert spool.uuid != first
-            assert await spool.commit(intake(chunk(1))) == [1]
+            assert await spool.commit(intake(chunk(1))) == [2]  # its numbers go on
+            assert spool.held(ES).events + spool.ledger()[OutputKey(ES, Term.LOST, "damaged spool")] == 101
     assert kept_bytes(tmp_path) == [broken]
-    assert len(caplog.records) == 1
+    assert len(caplog.records) == 2
 
 
 def kept_bytes(directory: Path) -> list[bytes]:

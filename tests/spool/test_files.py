@@ -1,4 +1,4 @@
-"""Tests of the lock, the ballast and setting aside."""
+"""Tests of the lock and the ballast."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mcp_ingest.errors import SpoolError
-from mcp_ingest.spool.files import DATABASE, Ballast, Lock, make_directory, set_aside
+from mcp_ingest.spool.files import Ballast, Lock, make_directory
 
 
 def test_the_lock_names_who_has_it(tmp_path: Path) -> None:
@@ -37,17 +37,6 @@ def test_there_is_no_ballast_where_there_is_no_room(tmp_path: Path) -> None:
     ballast = Ballast(tmp_path, 2**60)
     assert not ballast.take()
     assert not (tmp_path / "ballast").exists()
-
-
-def test_setting_aside_keeps_every_byte(tmp_path: Path) -> None:
-    """Two databases set aside in the same second are both kept."""
-    for content in (b"one", b"two"):
-        (tmp_path / DATABASE).write_bytes(content)
-        (tmp_path / f"{DATABASE}-wal").write_bytes(content)
-        set_aside(tmp_path, 5 * 10**9)
-    assert (tmp_path / "damaged-5" / DATABASE).read_bytes() == b"one"
-    assert (tmp_path / "damaged-5-1" / f"{DATABASE}-wal").read_bytes() == b"two"
-    assert not (tmp_path / DATABASE).exists()
 
 
 def test_missing_parents_are_made(tmp_path: Path) -> None:

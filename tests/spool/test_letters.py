@@ -73,7 +73,7 @@ async def test_a_letter_comes_back_as_it_went_in(tmp_path: Path) -> None:
         await spool.commit(intake(chunk(1)))
         await spool.settle(Settlement(ES, 1, letters=[made], ledger=letters(made).ledger))
     async with opened(tmp_path) as spool:
-        (found,) = await spool.letters(10)
+        (found,) = await spool.dead_letters.page(10)
         assert found.output_type == "elasticsearch"
         assert len(found.signature) == 12
         made.number = found.number
@@ -131,18 +131,18 @@ async def test_a_page_is_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("mcp_ingest.spool.letter_reader.PAGE_BYTES", 2500)
     async with opened(tmp_path) as spool:
         await spool.commit(letters(*[letter(record=noise(1000)) for _ in range(5)]))
-        assert [each.number for each in await spool.letters(10)] == [5, 4, 3]
-        assert [each.number for each in await spool.letters(10, before=3)] == [2, 1]
+        assert [each.number for each in await spool.dead_letters.page(10)] == [5, 4, 3]
+        assert [each.number for each in await spool.dead_letters.page(10, before=3)] == [2, 1]
 
 
 async def test_a_commit_without_letters_asks_nothing_about_them(tmp_path: Path) -> None:
     """Neither an intake nor a settlement without letters touches their tables."""
     async with opened(tmp_path) as spool:
         asked: list[str] = []
-        await spool._call(lambda: spool._open_reader._connection.set_trace_callback(asked.append))
+        await spool._call(lambda: spool._open_reader.connection.set_trace_callback(asked.append))
         await spool.commit(intake(chunk(2)))
         await spool.settle(Settlement(ES, 1))
-        await spool._call(lambda: spool._open_reader._connection.set_trace_callback(None))
+        await spool._call(lambda: spool._open_reader.connection.set_trace_callback(None))
     assert any("chunks" in statement for statement in asked)
     assert [statement for statement in asked if "letter" in statement] == []
 
@@ -157,7 +157,7 @@ async def test_a_replay_is_one_commit(tmp_path: Path) -> None:
         again = intake(chunk(1))
         again.replayed = [1]
         await spool.commit(again)
-        assert [each.number for each in await spool.letters(10)] == [2]
+        assert [each.number for each in await spool.dead_letters.page(10)] == [2]
         assert terms(spool) == {"dead_lettered": 2, "replayed": 1, "kept": 1}
         bad = intake(chunk(1), wrong=object())  # type: ignore[arg-type]
         bad.replayed = [2]
@@ -214,7 +214,7 @@ async def test_bytes_are_bounded(tmp_path: Path, caplog: pytest.LogCaptureFixtur
             assert spool.usage().letters.bytes <= 20_000
         found = terms(spool)
         assert found["expired"] == 50 - found["kept"] > 20
-        assert [each.number for each in await spool.letters(2)] == [50, 49]
+        assert [each.number for each in await spool.dead_letters.page(2)] == [50, 49]
         await spool.commit(letters(letter(record=noise(50_000))))
         assert terms(spool)["kept"] == 0
     finally:
@@ -296,8 +296,8 @@ def _damage(directory: Path, statement: str, number: int) -> None:
 @pytest.mark.parametrize(
     "look",
     [
-        lambda spool: spool.letters(10),
-        lambda spool: spool.letter(2),
+        lambda spool: spool.dead_letters.page(10),
+        lambda spool: spool.dead_letters.get(2),
         lambda spool: spool.dead_letters.read([1, 2, 3]),
     ],
 )
@@ -310,7 +310,7 @@ async def test_a_damaged_letter_is_lost_and_the_others_are_not(
     _damage(tmp_path, statement, 2)
     async with opened(tmp_path) as spool:
         await look(spool)  # type: ignore[misc]
-        assert [each.number for each in await spool.letters(10)] == [3, 1]
+        assert [each.number for each in await spool.dead_letters.page(10)] == [3, 1]
         assert terms(spool) == {"dead_lettered": 3, "lost": 1, "kept": 2}
     connection = sqlite3.connect(tmp_path / DATABASE)
     ((number, why),) = connection.execute("SELECT number, why FROM damaged_letters").fetchall()
@@ -336,7 +336,7 @@ async def test_a_torn_page_of_letters_costs_the_letters_in_it(tmp_path: Path) ->
     data[(leaf - 1) * 4096 : leaf * 4096] = bytes(4096)
     (tmp_path / DATABASE).write_bytes(data)
     async with opened(tmp_path) as spool:
-        page = await spool.letters(100)
+        page = await spool.dead_letters.page(100)
         assert 50 < len(page) < 60
         assert terms(spool)["kept"] + terms(spool).get("lost", 0) == 60
         found, _ = await spool.dead_letters.numbers(Selection(), 0, 60, 100)
@@ -373,4 +373,4 @@ async def test_on_a_full_disk_new_letters_take_the_place_of_old_ones(small_disk:
         assert found["dead_lettered"] == chunks * 300
         assert found["expired"] > 0
         assert found["kept"] > 300
-        assert (await spool.letters(1))[0].number == chunks * 300
+        assert (await spool.dead_letters.page(1))[0].number == chunks * 300

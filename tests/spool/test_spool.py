@@ -15,6 +15,7 @@ from mcp_ingest.event import Term
 from mcp_ingest.metrics import COMMITS, Metrics
 from mcp_ingest.spool import Spool
 from mcp_ingest.spool.model import Intake, OutputKey, Pending, Selection, Settlement
+from mcp_ingest.spool.sums import read_sums
 from tests.spool.making import OUTPUTS, chunk, delivered, intake, letter, new_spool, noise, opened, settings
 
 ES, ARCHIVE = "elasticsearch", "archive"
@@ -103,13 +104,13 @@ async def test_dead_letters_are_listed_newest_first(tmp_path: Path) -> None:
     async with opened(tmp_path) as spool:
         await spool.commit(Intake(letters=[letter("one", pipeline="mcp"), letter("two")]))
         await spool.settle(Settlement(ES, letters=[letter("three", output=ES)]))
-        newest = await spool.letters(2)
+        newest = await spool.dead_letters.page(2)
         assert [each.reason for each in newest] == ["three", "two"]
-        assert [each.reason for each in await spool.letters(5, before=newest[-1].number)] == ["one"]
+        assert [each.reason for each in await spool.dead_letters.page(5, before=newest[-1].number)] == ["one"]
         assert [each.reason for each in await spool.dead_letters.page(5, wanted=Selection(output=ES))] == ["three"]
         assert [each.reason for each in await spool.dead_letters.page(5, wanted=Selection(pipeline="mcp"))] == ["one"]
-        assert await spool.letter(newest[0].number) == newest[0]
-        assert await spool.letter(99) is None
+        assert await spool.dead_letters.get(newest[0].number) == newest[0]
+        assert await spool.dead_letters.get(99) is None
         assert spool.usage().dead_letters == 3
 
 
@@ -333,8 +334,12 @@ async def test_another_configuration_s_outputs(tmp_path: Path) -> None:
         await _take(spool, OUTPUTS)
         assert [len(each.tags) for each in await spool.fresh(ARCHIVE, 0, 2**20)] == [3]
         assert spool.backlog_of_removed_outputs()["new (file)"].events == 2
+        await spool.commit(intake(chunk(1, (ES,), first=5)))
+    said = read_sums(tmp_path)
+    assert said is not None
+    assert sorted(output.name for output in said.outputs.values()) == [ARCHIVE, ES, "new"]
     async with opened(tmp_path) as spool:
-        assert (spool.held(ES).events, spool.held(ARCHIVE).events) == (5, 3)
+        assert (spool.held(ES).events, spool.held(ARCHIVE).events) == (6, 3)
 
 
 async def test_an_output_of_another_type_gets_nothing_of_the_first(tmp_path: Path) -> None:

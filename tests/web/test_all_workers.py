@@ -169,3 +169,26 @@ async def test_letters_of_a_worker_that_is_away(pages: tuple[list[_Worker], str]
         worker.address = "http://127.0.0.1:1"
         with pytest.raises(SpoolError, match="worker 0 does not answer"):
             await WorkerLetters(worker, 0, session).drop(Order(all=True))
+
+
+async def _post(url: str, order: Any) -> tuple[int, Any]:
+    async with aiohttp.ClientSession() as session, session.post(url, json=order) as answer:
+        return answer.status, await answer.json()
+
+
+async def test_backlogs_of_all(pages: tuple[list[_Worker], str]) -> None:
+    """They are added; an order goes to the workers that have such a backlog, and one that is away is told of."""
+    workers, address = pages
+    for worker, events in zip(workers, (2, 3), strict=True):
+        held = {"events": events, "bytes": 10, "oldest": 100 + events}
+        worker.pages["/api/backlogs"] = {"backlogs": {"old (file)": held, f"of {worker.index}": held}}
+        worker.pages["/api/backlogs/drop"] = {"events": events}
+    found = json.loads((await _get(f"{address}/api/backlogs"))[1])["backlogs"]
+    assert found["old (file)"] == {"events": 5, "bytes": 20, "oldest": 102}
+    assert await _post(f"{address}/api/backlogs/drop", {"output": "old (file)"}) == (200, {"events": 5})
+    assert await _post(f"{address}/api/backlogs/drop", {"output": "of 1"}) == (200, {"events": 3})
+    assert (await _post(f"{address}/api/backlogs/drop", {"to": "x"}))[0] == 400
+    assert (await _post(f"{address}/api/backlogs/move", {"output": "old (file)", "to": "x"}))[0] == 404
+    workers[1].listening = None
+    status, answer = await _post(f"{address}/api/backlogs/drop", {"output": "old (file)"})
+    assert (status, answer["error"]) == (409, "worker 1 does not answer: what it has of it is still there")

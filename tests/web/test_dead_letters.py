@@ -140,7 +140,7 @@ async def test_what_is_wrong_or_another_site_s_is_refused(
     answer = await site.post(page, body, **headers)
     assert answer[0] == status
     assert answer[1]["error"]
-    assert [letter.number for letter in await site.daemon.spool.letters(10)] == [5, 4, 3, 2, 1]
+    assert [letter.number for letter in await site.daemon.spool.dead_letters.page(10)] == [5, 4, 3, 2, 1]
 
 
 async def test_our_own_page_may(site: Site) -> None:

@@ -101,11 +101,11 @@ class Forward(Input):
                 try:
                     await asyncio.get_running_loop().create_future()  # until cancelled
                 finally:
+                    await heartbeats.close()  # first: whoever listens on the TCP port next wants this one, too
                     server.close()
                     await shared.finish()
         finally:
-            if heartbeats:
-                heartbeats.close()
+            await heartbeats.close()
 
     def change_to(self, config: Any) -> Callable[[], None] | None:
         """See `Input.change_to`: socket and connections stay where the address does."""
@@ -133,24 +133,36 @@ class Forward(Input):
             kind = AddressTakenError if error.errno == errno.EADDRINUSE else IngestError
             raise kind(f"{self.context.name}: cannot listen on tcp {host}:{port}: {refusal(error)}") from None
 
-    async def _answer_heartbeats(self, port: int) -> asyncio.BaseTransport | None:
+    async def _answer_heartbeats(self, port: int) -> _Heartbeats:
         """Fluentd's `heartbeat_type udp`, an old way: not having it stops nobody from sending."""
-        loop, address = asyncio.get_running_loop(), (self.config.host, port)
-        several = self.context.share.several
+        heartbeats, loop = _Heartbeats(), asyncio.get_running_loop()
+        address, several = (self.config.host, port), self.context.share.several
         try:
-            transport, _ = await loop.create_datagram_endpoint(_Heartbeats, local_addr=address, reuse_port=several)
+            await loop.create_datagram_endpoint(lambda: heartbeats, local_addr=address, reuse_port=several)
         except OSError as error:
             self.context.logger.warning("%s: no heartbeats on udp port %s: %s", self.context.name, port, error)
-            return None
-        return transport
+        return heartbeats
 
 
 class _Heartbeats(asyncio.DatagramProtocol):
     """Answers a zero byte with a zero byte."""
 
+    def __init__(self) -> None:
+        self._transport: asyncio.DatagramTransport | None = None
+        self._gone = asyncio.Event()
+
+    async def close(self) -> None:
+        """Return once the port is free."""
+        if self._transport is not None:
+            self._transport.close()
+            await self._gone.wait()
+
     def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
         self._transport = transport
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._gone.set()
+
     def datagram_received(self, data: bytes, addr: tuple[str | object, int]) -> None:
-        if data[:1] == b"\0":
+        if data[:1] == b"\0" and self._transport is not None:
             self._transport.sendto(b"\0", addr)

@@ -48,6 +48,7 @@ class Shared:
     connections: set[Connection] = field(default_factory=set)
     addresses: Counter[str] = field(default_factory=Counter)
     names: dict[str, str] = field(default_factory=dict)
+    closed: bool = False  # who is accepted now comes too late
     buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(_READ_BYTES)))
     window: memoryview = field(init=False)  # the part of it that a read may fill: the more connections, the less
 
@@ -77,6 +78,7 @@ class Shared:
 
     async def finish(self) -> None:
         """Read nothing more, let what is under way become durable, acknowledge it, and close."""
+        self.closed = True
         async with asyncio.TaskGroup() as farewells:
             for connection in list(self.connections):
                 farewells.create_task(connection.finish())
@@ -144,6 +146,9 @@ class Connection(asyncio.BufferedProtocol):
         self._shared.add(self)
         self._shared.addresses[self._peer] += 1
         self._context.metrics.gauge(CONNECTIONS, input=self._context.name).inc()
+        if self._shared.closed:
+            self._leaving = True
+            self._transport.abort()
         limit = self._shared.settings.max_connections_per_address
         if limit and self._shared.addresses[self._peer] > limit:
             self._refuse("too_many", f"it has {limit} connections already")
@@ -341,7 +346,11 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.close()
             return
         self._lingering = True
-        self._transport.write_eof()
+        try:
+            self._transport.write_eof()
+        except OSError:  # the peer went away, and nobody has told us yet
+            self._transport.close()
+            return
         self._transport.resume_reading()  # it is thrown away
         asyncio.get_running_loop().call_later(_LINGER_SECONDS, self._transport.close)
 

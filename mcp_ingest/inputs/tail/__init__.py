@@ -18,7 +18,9 @@ saw it: match the rotated names, too (`app.log*`), where rotation is that quick.
 Which files. A scan every `scan_seconds` decides (up to four times as long where it would take more than a hundredth
 of the time, and never more than a tenth); on Linux, inotify lets it and the reads come at once. Files stay
 open, up to `max_open_files` and the process's limit; see `followed.py` for what happens above it. At the first start
-of this input, `start_at` says where files begin; files that appear later are read from their head.
+of this input, `start_at` says where files begin; files that appear later are read from their head. If damage on disk
+took the positions, all files are read from their head, whatever it says: nothing is skipped, and some of it may come
+a second time, until the folder with what was set aside is deleted.
 
 With several workers a file is followed by the one whose spool holds its position; a new one falls to a worker by its
 inode, so that a rename changes nothing (`whose.py`).
@@ -150,7 +152,7 @@ class Tail(Input):
             context.own_files,
             Whose.of(context.share, prefix),
         )
-        self._at_end = first_start and config.start_at == "end"
+        self._at_end = first_start and config.start_at == "end" and not context.lost_positions()
         self._globs = Globs(config.paths, config.exclude)
         first: dict[str, bytes | None] = {}
         if never:
