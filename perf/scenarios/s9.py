@@ -7,7 +7,7 @@ from perf.scenario import Forward, Scenario, Target
 
 SCENARIO = Scenario(
     title="S3's chain, two workers",
-    load=Forward(connections=8),
+    load=Forward(connections=16),
     stages="perf/pipelines/s3.yaml",
     workers=2,
     beside="S3",

@@ -141,6 +141,16 @@ async def test_whole_answer() -> None:
     assert {item["create"]["status"] for item in answer["items"]} == {201}
 
 
+@pytest.mark.parametrize("query", ["?filter_path=items.*._index", "?filter_path=items.*._index,items.*._id"])
+async def test_the_path_names_the_index(query: str) -> None:
+    """Of those that name none; each keeps its own."""
+    own, none = b'{"create":{"_index":"own","_id":"1"}}\n{}\n', b'{"create":{"_id":"2"}}\n{}\n'
+    async with sink() as port:
+        for sent, expected in ((none * 2, ["b"] * 2), (own + none, ["own", "b"]), (none + own, ["b", "own"])):
+            _, answer = await ask(port, f"POST /b/_bulk{query}", sent)
+            assert [item["create"]["_index"] for item in answer["items"]] == expected
+
+
 async def test_requests_cut_anywhere() -> None:
     """Requests that come byte by byte, or two at once, are answered in their order."""
     content = body(1, "a")
