@@ -1,8 +1,8 @@
 """The ports that several workers share by SO_REUSEPORT, held by their supervisor.
 
 SO_REUSEPORT lets whoever sets it share a port, a second daemon of ours, too. So a port is first bound without it, which
-fails where anybody listens, and then held with it, but not listened on: held ports get no connections, and give every
-worker the same number where the configuration says 0.
+fails where anybody listens (of UDP without SO_REUSEADDR, too, which would share it), and then held with it, but not
+listened on: held ports get no connections, and give every worker the same number where the configuration says 0.
 """
 
 from __future__ import annotations
@@ -45,17 +45,23 @@ def _hold(stack: contextlib.ExitStack, host: str, port: int, protocol: str) -> i
     kind = _KINDS[protocol]
     for family, *_, address in socket.getaddrinfo(host or None, port, type=kind, flags=socket.AI_PASSIVE):
         place = (address[0], port, *address[2:])
-        with _bound(family, kind, place, socket.SO_REUSEADDR) as probe:
+        with _bound(family, kind, place, *([socket.SO_REUSEADDR] if kind == socket.SOCK_STREAM else [])) as probe:
             port = probe.getsockname()[1]
         place = (address[0], port, *address[2:])
-        stack.enter_context(_bound(family, kind, place, socket.SO_REUSEPORT))
+        try:
+            holding = _bound(family, kind, place, socket.SO_REUSEPORT)
+        except OSError:  # nobody listens, but connections of a daemon that was alone are still ending
+            if kind != socket.SOCK_STREAM:
+                raise
+            holding = _bound(family, kind, place, socket.SO_REUSEPORT, socket.SO_REUSEADDR)
+        stack.enter_context(holding)
     return port
 
 
-def _bound(family: int, kind: int, place: tuple[object, ...], option: int) -> socket.socket:
+def _bound(family: int, kind: int, place: tuple[object, ...], *options: int) -> socket.socket:
     made = socket.socket(family, kind)
     try:
-        if kind == socket.SOCK_STREAM or option == socket.SO_REUSEPORT:  # else it shares with whoever sets it, too
+        for option in options:
             made.setsockopt(socket.SOL_SOCKET, option, 1)
         if family == socket.AF_INET6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

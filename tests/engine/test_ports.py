@@ -23,8 +23,9 @@ def _config(host: str, port: int) -> Configuration:
     )
 
 
-def _listener(port: int, *, shared: bool) -> socket.socket:
+def _listener(port: int, *, shared: bool, after_others: bool = False) -> socket.socket:
     made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, after_others)  # as asyncio sets it
     if shared:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     made.bind(("127.0.0.1", port))
@@ -62,4 +63,15 @@ def test_a_held_port_gets_no_connections() -> None:
 def test_two_supervisors_at_once() -> None:
     """Ports that another one holds are taken, before its workers listen, too."""
     with held(_config("127.0.0.1", 0)) as ports, pytest.raises(IngestError), held(_config("127.0.0.1", ports["in"])):
+        pass
+
+
+def test_connections_of_a_daemon_that_was_alone_are_in_nobody_s_way() -> None:
+    """They are in TIME_WAIT for a minute: `workers: 2` after `workers: 1` starts all the same."""
+    with socket.create_server(("127.0.0.1", 0)) as alone:
+        port = alone.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as sender:
+            alone.accept()[0].close()
+            assert sender.recv(1) == b""
+    with held(_config("127.0.0.1", port)) as ports, _listener(ports["in"], shared=True, after_others=True):
         pass
