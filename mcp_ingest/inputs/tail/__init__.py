@@ -49,6 +49,7 @@ from mcp_ingest.inputs.tail.files import read_positions
 from mcp_ingest.inputs.tail.followed import Followed
 from mcp_ingest.inputs.tail.reader import Reader, Reading
 from mcp_ingest.inputs.tail.whose import Whose
+from mcp_ingest.masking import safe_text
 from mcp_ingest.metrics import TAIL_FILES, TAIL_UNREAD_BYTES
 
 _TICK_SECONDS = 1.0
@@ -212,7 +213,7 @@ class Tail(Input):
         if found is None:
             return None
         before = "" if found.generation == generation else ", before it was truncated or replaced"
-        return f"{found.path}, the line at byte {position:,}{before}"
+        return f"{safe_text(found.path)}, the line at byte {position:,}{before}"
 
     def _open_limit(self) -> int:
         """`max_open_files` as far as the process may, whose limit is raised for it where that is allowed."""

@@ -7,6 +7,7 @@ call, so that a truncation is noticed even when the file has grown past the old 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -108,7 +109,7 @@ def open_file(path: str) -> tuple[int, os.stat_result]:
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         os.close(fd)
-        raise NotRegularError(f"{path} is no regular file")
+        raise NotRegularError(errno.EINVAL, "it is no regular file")
     return fd, status
 
 
