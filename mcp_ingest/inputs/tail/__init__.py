@@ -22,6 +22,9 @@ of this input, `start_at` says where files begin; files that appear later are re
 took the positions, all files are read from their head, whatever it says: nothing is skipped, and some of it may come
 a second time, until the folder with what was set aside is deleted.
 
+Logs of mcp-ingest itself are not read, whatever the globs say: neither the present one nor what was rotated or copied
+away of it, which is known by how its lines begin (JSON; in plain text it is not known).
+
 With several workers a file is followed by the one whose spool holds its position; a new one falls to a worker by its
 inode, so that a rename changes nothing (`whose.py`).
 

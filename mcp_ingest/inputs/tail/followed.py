@@ -130,12 +130,15 @@ class Followed:
         return None
 
     def _follow(self, file: File, fd: int) -> None:
-        file.fd = fd
+        file.opened(fd)
         self.files[file.identity] = file
         if file.gone is None:
             self._paths[file.path] = file
         self.ready[file] = None
         self._touch(file)
+        if file.ours:
+            self._logger.info("tail: %s is a log of mcp-ingest: it is not read", safe_text(file.name))
+            return
         self._logger.debug("tail: following %s from byte %d", safe_text(file.name), file.mark.offset)
 
     def _renamed(self, file: File, path: str, found: Mapping[str, os.stat_result]) -> None:

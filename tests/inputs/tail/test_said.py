@@ -18,7 +18,7 @@ async def test_a_secret_in_a_path_is_not_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither where the file is followed, cannot be read or was deleted meanwhile, nor of the place of an event."""
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="mcp_ingest")
     durable = Durable()
     readable, other = tmp_path / f"a-{CARD}.log", tmp_path / f"b-{CARD}.log"
     append(readable, "one")
