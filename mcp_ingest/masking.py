@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 from bisect import bisect_right
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -321,15 +321,15 @@ def _places(match: Match, lines: Sequence[bytes]) -> dict[int, list[Span] | None
 
 def _fields_at(record: Record, spans: Sequence[Span]) -> list[str]:
     """The fields that these places in the record's JSON touch, each from its key to the comma behind its value."""
-    touched, end, last = [], 1, spans[-1][1]
+    touched, end, ahead = [], 1, deque(spans)
     for name, value in record.items():
         start, end = end, end + len(orjson.dumps(name)) + len(orjson.dumps(value)) + 2
-        for first, behind in spans:
-            if first < end and behind > start:
-                touched.append(name)
-                break
-        if end >= last:
+        while ahead and ahead[0][1] <= start:
+            ahead.popleft()
+        if not ahead:
             break
+        if ahead[0][0] < end:
+            touched.append(name)
     return touched
 
 
@@ -358,11 +358,11 @@ def _is_harmless(value: Any) -> bool:
 def _renamed(record: Record, names: dict[str, str]) -> Record:
     """The record with these fields renamed, in the same order; names that became equal are numbered."""
     result: Record = {}
+    numbers: dict[str, int] = {}  # the last one of each name: there may be thousands
     for old, value in record.items():
         key = name = names.get(old, old)
-        number = 1
         while name in result:
-            number += 1
-            name = f"{key}#{number}"
+            numbers[key] = numbers.get(key, 1) + 1
+            name = f"{key}#{numbers[key]}"
         result[name] = value
     return result

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -325,11 +326,12 @@ def _card_spans(text: bytes) -> Iterator[Span]:
     """Where card numbers stand: one run of digits, or groups with one or two spaces or dashes between."""
     for ((start, end),) in each_match(_RUNS, text):
         groups = _DIGITS.findall(text, start, end)
+        places: list[Span] = []
         first = 1 if _is_fraction(text, start) else 0
         while first < len(groups):
             last = _card_end(groups, first)
             if last is not None:
-                places = [match.span() for match in _DIGITS.finditer(text, start, end)]
+                places = places or [match.span() for match in _DIGITS.finditer(text, start, end)]
                 yield places[first][0], places[last][1]
                 first = last
             first += 1
@@ -354,6 +356,13 @@ def _card_end(groups: list[bytes], first: int) -> int | None:
     return found
 
 
+def _outside(spans: list[Span], areas: list[Span]) -> list[Span]:
+    """The spans that lie in none of these areas; both stand in the order of the text, none over another."""
+    starts = [start for start, _ in areas]
+    around = [areas[at - 1] if (at := bisect_right(starts, start)) else (0, 0) for start, _ in spans]
+    return [span for span, (_, end) in zip(spans, around, strict=True) if span[1] > end]
+
+
 def _cards(keep_last_four: bool) -> Callable[[bytes], tuple[bytes, int]]:
     def mark(digits: bytes) -> bytes:
         return b"[REDACTED:card:" + digits[-4:] + b"]" if keep_last_four else b"[REDACTED:card]"
@@ -362,7 +371,7 @@ def _cards(keep_last_four: bool) -> Callable[[bytes], tuple[bytes, int]]:
         spans = list(_card_spans(text))
         if any(_HEXADECIMAL.search(text[max(start - 1, 0) : start] + text[end : end + 1]) for start, end in spans):
             ids = [(a, b) for ((a, b),) in each_match(_IDENTIFIERS, text) if not text[a:b].isdigit()]
-            spans = [s for s in spans if not any(start <= s[0] and s[1] <= end for start, end in ids)]
+            spans = _outside(spans, ids)
         pieces: list[bytes] = []
         last = 0
         for start, end in spans:

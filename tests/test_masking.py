@@ -2,6 +2,7 @@
 
 import copy
 import re
+import time
 from collections import Counter
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -302,3 +303,24 @@ def test_masked_text_holds_nothing(text: str) -> None:
     for digits in re.findall(r"(?<![0-9.])[0-9]+", once):
         assert not is_card_number(digits)
     MASKER.mask_text(once)
+
+
+@pytest.mark.parametrize(
+    ("record", "rule", "masked"),
+    [
+        pytest.param({"message": "4111111111111111 " * 60_000}, "card", 60_000, id="one run of card numbers"),
+        pytest.param(
+            {"message": "4111111111111111-a " * 20_000 + "123e4567-e89b-12d3-a456-426614174000 " * 20_000},
+            "card",
+            20_000,
+            id="card numbers and identifiers",
+        ),
+        pytest.param({f"f{n}": "4111111111111111" for n in range(20_000)}, "card", 20_000, id="fields"),
+        pytest.param({f"a{n}@b.co": "x" for n in range(20_000)}, "email", 20_000, id="names that become equal"),
+    ],
+)
+def test_a_hostile_record_costs_what_its_length_says(record: dict[str, str], rule: str, masked: int) -> None:
+    """Nothing in masking is quadratic: a megabyte of secrets takes a second or so, and not minutes."""
+    began = time.process_time()
+    assert Masker().mask_records([record]).counts == {rule: masked}
+    assert time.process_time() - began < 10

@@ -76,6 +76,7 @@ def _options(arguments: Sequence[str] | None) -> tuple[Options, bool]:
     parser.add_argument("--rate", type=float, default=Options.rate, help="events a second by forward")
     parser.add_argument("--lines", type=float, default=Options.lines, help="lines a second into each of two files")
     parser.add_argument("--spool-bytes", default=Options.spool_bytes, help="a small spool is full in each outage")
+    parser.add_argument("--workers", type=int, default=1, help="processes; more than one with Elasticsearch only")
     parser.add_argument("--keep", action="store_true", help="keep the run's folder; it stays anyway if a run fails")
     given = vars(parser.parse_args(arguments))
     keep = given.pop("keep")
@@ -84,6 +85,10 @@ def _options(arguments: Sequence[str] | None) -> tuple[Options, bool]:
         parser.error(f"there is no fault {', '.join(strangers)}; there are {', '.join(known)}")
     if given["kills"] and names and "kill" not in names:
         parser.error("--kills needs the fault kill")
+    if given["workers"] > 1 and given["output"] == "store":
+        parser.error(
+            "--workers: the store keeps what is sent again to another worker (docs/workers.md); use Elasticsearch"
+        )
     return Options(**given, faults=names), keep
 
 

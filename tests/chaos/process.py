@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +33,18 @@ class DaemonError(Exception):
 class DaemonProcess:
     """`mcp-ingest run` (by `daemon.py`) in `directory`, its HTTP at `address`; `prefix` puts it into its network.
 
-    All its methods but `stop`, `ask` and `run` are called from the main thread: the kernel ends a child with the
-    *thread* that started it.
+    `numbers` are the workers of each of its lives, one after another. All its methods but `stop`, `ask` and `run` are
+    called from the main thread: the kernel ends a child with the *thread* that started it.
     """
 
     def __init__(
-        self, directory: Path, config: dict[str, Any], address: tuple[str, int], control: Control, prefix: Sequence[str]
+        self,
+        directory: Path,
+        config: dict[str, Any],
+        address: tuple[str, int],
+        control: Control,
+        prefix: Sequence[str],
+        numbers: Iterator[int],
     ) -> None:
         self._directory = directory
         self._address = address
@@ -46,6 +54,7 @@ class DaemonProcess:
         self.config.write_text(yaml.safe_dump(config, sort_keys=False))
         self.log = directory / "daemon.log"
         self.lives = 0
+        self._numbers = numbers
         self._process: subprocess.Popen[bytes] | None = None
 
     # --- its life ---
@@ -53,6 +62,8 @@ class DaemonProcess:
     def spawn(self) -> None:
         """Start it; it is not ready yet."""
         self.lives += 1
+        config = yaml.safe_load(self.config.read_text())
+        self.config.write_text(yaml.safe_dump({**config, "workers": next(self._numbers)}, sort_keys=False))
         command = [*self._prefix, sys.executable, "-m", "tests.chaos.daemon", "-c", str(self.config)]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -60,11 +71,31 @@ class DaemonProcess:
             )
 
     def kill(self) -> None:
-        """`kill -9`."""
+        """`kill -9` of the daemon and, where it has some, of all its workers."""
+        workers = self.workers()
+        self.kill_supervisor()
+        for worker in workers:
+            _signal(worker, signal.SIGKILL)
+        while any(map(_lives, workers)):
+            time.sleep(0.001)
+
+    def kill_supervisor(self) -> None:
+        """`kill -9` of the process that was started; its workers, if it has some, go on until they notice."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
             process.wait()
+
+    def kill_worker(self, rng: random.Random) -> None:
+        """`kill -9` of one of its workers, if it has some now."""
+        if workers := self.workers():
+            _signal(rng.choice(workers), signal.SIGKILL)
+
+    def workers(self) -> list[int]:
+        """The processes of its workers, in order; none where it is alone."""
+        if self._process is None:
+            return []
+        return sorted(child for child, parent in _parents() if parent == self._process.pid)
 
     async def stop(self) -> int:
         """SIGTERM; its exit code once it has ended. DaemonError if it does not end."""
@@ -84,7 +115,16 @@ class DaemonProcess:
         if process is None:
             return lambda: None
         process.send_signal(signal.SIGSTOP)
-        return lambda: process.send_signal(signal.SIGCONT)
+        workers = self.workers()
+        for worker in workers:
+            _signal(worker, signal.SIGSTOP)
+
+        def thaw() -> None:
+            process.send_signal(signal.SIGCONT)
+            for worker in workers:
+                _signal(worker, signal.SIGCONT)
+
+        return thaw
 
     async def hang_up(self) -> None:
         """SIGHUP: it reads its configuration again, if it lives; before it answers that would end it."""
@@ -138,3 +178,21 @@ class DaemonProcess:
             subprocess.run, command, cwd=self._directory, env=self._environment, capture_output=True, text=True,
             check=False, timeout=_COMMAND_SECONDS,
         )  # fmt: skip
+
+
+def _signal(process: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, number)
+
+
+def _lives(process: int) -> bool:
+    return any(child == process for child, _ in _parents())
+
+
+def _parents() -> Iterator[tuple[int, int]]:
+    """Every process that has not ended, and its parent."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+            if state not in "ZX":
+                yield int(folder.name), int(parent)

@@ -115,7 +115,7 @@ async def _recovery(scene: Scene) -> Recovery:
     before: int | None = None
     while time.monotonic() < began + scene.patience:
         status = await scene.daemon.ask()
-        if status is not None:
+        if status is not None and _is_whole(status):
             delivered = sum(output["delivered"] for output in status["outputs"].values())
             before = delivered if before is None else before
             delivers = delivers or (delivered > before and time.monotonic() - began)
@@ -156,6 +156,11 @@ async def _settled(scene: Scene) -> list[str]:
     return [f"not everything was read and delivered {_END_SECONDS:.0f} s after the last fault: {status}"]
 
 
+def _is_whole(status: Status) -> bool:
+    """Whether all workers speak in it; where there is one process only, it does."""
+    return all(each["state"] == "listening" for each in status.get("workers", []))
+
+
 def _is_settled(scene: Scene, status: Status) -> bool:
     read = all(status["inputs"][each.name]["received"] >= each.lines for each in scene.tailed)
-    return read and not any(output["held"] for output in status["outputs"].values())
+    return read and _is_whole(status) and not any(output["held"] for output in status["outputs"].values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +41,7 @@ class Options:
     rate: float = 600.0  # events a second by forward
     spool_bytes: str = "8GiB"  # a small one is full whenever Elasticsearch is away
     lines: float = 200.0  # lines a second into each of two files
+    workers: int = 1  # more: of each life one less, as many, or one more
 
 
 @dataclass
@@ -109,6 +110,8 @@ async def scene(options: Options, directory: Path, server: Elasticsearch | None)
     `server` is a running Elasticsearch where the output is that; it stays the caller's.
     """
     missing: dict[str, str] = {} if server else {"elasticsearch": f"the output is {options.output}"}
+    if options.workers == 1:
+        missing["workers"] = "there is one process (--workers 2 makes them two)"
     book = Book()
     async with AsyncExitStack() as stack:
         small, net = None, None
@@ -130,13 +133,22 @@ async def scene(options: Options, directory: Path, server: Elasticsearch | None)
         index = f"chaos-{time.time_ns()}"
         config = _configuration(there, ports, [quick, slow], folder, url, index, options.spool_bytes)
         control = Control(directory / "control")
-        daemon = DaemonProcess(directory, config, (there, ports[1]), control, net.prefix if net else [])
+        prefix, numbers = net.prefix if net else [], _numbers(options)
+        daemon = DaemonProcess(directory, config, (there, ports[1]), control, prefix, numbers)
         stack.callback(daemon.kill)
         forward = Forward(book, (there, ports[0]), options.rate, options.seed)
         yield Scene(
             options, directory, book, control, forward, [quick, slow], daemon, server, index,
             missing=missing, _proxy=before, _disk=small, _network=net,
         )  # fmt: skip
+
+
+def _numbers(options: Options) -> Iterator[int]:
+    """How many workers each life of the daemon has."""
+    rng, most = random.Random(options.seed), options.workers
+    yield most
+    while True:
+        yield rng.randint(most - 1, most + 1) if most > 1 else 1
 
 
 def _configuration(

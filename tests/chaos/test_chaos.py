@@ -47,6 +47,15 @@ def test_faults_before_elasticsearch_cost_nothing(tmp_path: Path, server: Elasti
     assert report.compared.stored > 1000
 
 
+def test_faults_of_several_workers_cost_nothing(tmp_path: Path, server: Elasticsearch) -> None:
+    """Nor do those of single processes, nor more and fewer workers from life to life."""
+    names = "worker_killed supervisor_killed kill commits_fail clock"
+    report = _run(tmp_path, server, names, workers=2)
+    assert report.problems == []
+    assert report.injected.keys() == set(names.split())
+    assert report.compared.stored > 1000
+
+
 def test_faults_before_the_store_cost_nothing(tmp_path: Path) -> None:
     """The same in the embedded store."""
     names = "kill reloads disk_full clock commits_fail network"
@@ -77,7 +86,11 @@ def test_a_lie_is_found(tmp_path: Path, server: Elasticsearch, monkeypatch: pyte
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["--faults", "kill,hail"], "there is no fault hail"), (["--faults", "clock", "--kills", "3"], "--kills needs")],
+    [
+        (["--faults", "kill,hail"], "there is no fault hail"),
+        (["--faults", "clock", "--kills", "3"], "--kills needs"),
+        (["--workers", "2", "--output", "store"], "--workers: the store keeps"),
+    ],
 )
 def test_a_wrong_command_line_is_one_sentence(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]

@@ -5,6 +5,7 @@ yaml daemon         a configuration: from here on the daemon runs with it
 LANGUAGE write=NAME a file that later samples of the page use
 LANGUAGE file=PATH  a copy of this file of the repository
 console run         commands with what they print: `…` stands for anything, numbers may differ
+console stopped     the same while the daemon is stopped; behind it the daemon runs again
 console terminal    as `run` prints it on a terminal
 python run          a program that ends well
 python stage        a stage, with its examples

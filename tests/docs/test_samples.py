@@ -123,6 +123,12 @@ class Session:
         self.daemon.config.write_text(self._ports(block.text))
         self.daemon.start()
 
+    def stopped(self, block: Block) -> None:
+        """What is done while the daemon does not run."""
+        self.daemon.stop()
+        self.console(block)
+        self.daemon.start()
+
     def python(self, block: Block) -> None:
         done = self._run([sys.executable, "-c", self._ports(block.text)])
         assert done.returncode == 0, f"{self.page.name}:{block.line}: {done.stderr}"
@@ -197,6 +203,8 @@ def _follow(page: Path, session: Session) -> None:
             session.write(block)
         elif block.todo == "daemon":
             session.restart(block)
+        elif block.todo == "stopped":
+            session.stopped(block)
         elif block.todo == "run":
             session.console(block) if block.language == "console" else session.python(block)
 

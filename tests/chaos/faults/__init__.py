@@ -23,7 +23,7 @@ class Fault(NamedTuple):
     name: str
     what: str
     strike: Strike
-    needs: Literal["", "elasticsearch", "disk", "network"] = ""
+    needs: Literal["", "elasticsearch", "disk", "network", "workers"] = ""
     alone: bool = False
 
 

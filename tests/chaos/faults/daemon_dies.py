@@ -1,4 +1,4 @@
-"""The daemon ends, by `kill -9` or in good order, and is started again at once."""
+"""The daemon ends, by `kill -9` or in good order, and is started again at once; or one of its processes alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,25 @@ async def _terminate(scene: Scene, rng: random.Random) -> None:
     scene.daemon.spawn()
 
 
+async def _kill_worker(scene: Scene, rng: random.Random) -> None:
+    scene.daemon.kill_worker(rng)
+
+
+async def _kill_supervisor(scene: Scene, rng: random.Random) -> None:
+    scene.daemon.kill_supervisor()
+    await asyncio.sleep(rng.choice((0.0, rng.uniform(0.1, 1.5))))
+    scene.daemon.spawn()
+
+
 FAULTS = (
     Fault("kill", "`kill -9` of the daemon, started again at once", _kill, alone=True),
+    Fault("worker_killed", "`kill -9` of one worker, which its supervisor starts again", _kill_worker, "workers"),
+    Fault(
+        "supervisor_killed",
+        "`kill -9` of the supervisor alone, started again while its workers still end",
+        _kill_supervisor,
+        "workers",
+        alone=True,
+    ),
     Fault("sigterm", "SIGTERM, and started again", _terminate, alone=True),
 )
