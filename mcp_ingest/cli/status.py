@@ -1,7 +1,8 @@
 """Show rates, the spool, each output's state, and whether every event is accounted for.
 
 Asks the daemon; when none runs, reads the spool itself. Exit code 0: all sums close and no output waits;
-1: no daemon runs; 2: the configuration is wrong; 3: a sum does not close, or an output waits or is parked.
+1: no daemon runs; 2: the configuration is wrong; 3: a sum does not close, an output waits or is parked, or the disk
+of the spool refuses.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ def command(ctx: click.Context, config: str | None, as_json: bool, watch: float 
     """Show rates, the spool, each output's state, and whether every event is accounted for.
 
     Asks the daemon; when none runs, reads the spool itself. Exit code 0: all sums close and no output waits;
-    1: no daemon runs; 2: the configuration is wrong; 3: a sum does not close, or an output waits or is parked.
+    1: no daemon runs; 2: the configuration is wrong; 3: a sum does not close, an output waits or is parked, or the disk
+    of the spool refuses.
     """
     configuration = load(config)
     while True:
@@ -55,6 +57,8 @@ def exit_code(status: dict[str, Any]) -> int:
     if not status.get("running", True):
         return NOT_RUNNING
     outputs = status["outputs"].values()
+    if status.get("spool", {}).get("trouble"):
+        return TROUBLE
     waiting = any(output["state"] in ("waiting", "parked") or output.get("parked") for output in outputs)
     return TROUBLE if waiting or not all(each["closed"] for each in status["sums"]) else 0
 

@@ -19,6 +19,7 @@ from mcp_ingest.errors import SpoolError
 from mcp_ingest.spool import SpoolReader
 from mcp_ingest.spool.files import DATABASE
 from mcp_ingest.spool.model import SpoolSettings
+from mcp_ingest.spool.recovery import is_there
 
 _WORKER = re.compile(r"worker-(\d{1,4})")
 
@@ -29,17 +30,20 @@ def folder_of(directory: Path, index: int) -> Path:
 
 
 def workers_there(directory: Path) -> list[int]:
-    """The workers that have left a spool, in order; worker 0 need not be among them."""
-    found = [0] if (directory / DATABASE).exists() else []
-    if directory.is_dir():
-        matches = (_WORKER.fullmatch(each.name) for each in directory.iterdir() if (each / DATABASE).exists())
-        found += [int(match[1]) for match in matches if match and match[1] != "0"]
-    return sorted(found)
+    """The workers that have left a spool that can be looked into, in order; worker 0 need not be among them."""
+    return [index for index in (0, *_folders(directory)) if (folder_of(directory, index) / DATABASE).exists()]
+
+
+def _folders(directory: Path) -> list[int]:
+    """The workers above 0 that have a folder, in order."""
+    matches = (_WORKER.fullmatch(each.name) for each in (directory.iterdir() if directory.is_dir() else ()))
+    return sorted(int(match[1]) for match in matches if match and match[1] != "0")
 
 
 def orphans(directory: Path, count: int, index: int = 0) -> list[int]:
-    """The workers that are no more whose spools fall to worker `index` of `count`."""
-    return [each for each in workers_there(directory) if each >= count and each % count == index]
+    """The workers that are no more whose spools, or what damage has left of them, fall to worker `index` of `count`."""
+    left = [each for each in _folders(directory) if is_there(folder_of(directory, each))]
+    return [each for each in left if each >= count and each % count == index]
 
 
 def settings_of(settings: SpoolSettings, index: int, count: int) -> SpoolSettings:

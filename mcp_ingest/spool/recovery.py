@@ -29,7 +29,7 @@ from mcp_ingest.spool.pages import LogFile
 from mcp_ingest.spool.reconcile import Found, corrections, owed_by
 from mcp_ingest.spool.rows import ADD_TO_LEDGER, commit_row, commits_of, ledger_rows
 from mcp_ingest.spool.salvage import AGAIN, Findings, Known, Salvage
-from mcp_ingest.spool.sums import Marked, Sum, Sums, SumsFile, read_sums, sum_of, summed
+from mcp_ingest.spool.sums import SUMS, Marked, Sum, Sums, SumsFile, read_sums, sum_of, summed
 from mcp_ingest.spool.truth import Truth, known_outputs, last_number, load, register
 
 FORGOTTEN, DAMAGED = "lost commits", "damaged spool"  # reasons of the ledger
@@ -47,6 +47,11 @@ class Opened:
     uuids: list[bytes]
     sums: SumsFile
     notices: list[Notice] = field(default_factory=list)  # what was found this time
+
+
+def is_there(directory: Path) -> bool:
+    """Whether a spool is in this folder, or what is left of one: opening it then says what is lost."""
+    return (directory / DATABASE).exists() or (directory / SUMS).exists() or aside.unfinished(directory) is not None
 
 
 class Recovery:

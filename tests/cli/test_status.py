@@ -77,10 +77,11 @@ def test_scripts_get_the_json(tmp_path: Path) -> None:
         (_changed(parked={}), 0),
         ({**RUNNING, "sums": [{"sum": "x", "left": 2, "right": 1, "closed": False}]}, 3),
         ({**RUNNING, "running": False}, 1),
+        ({**RUNNING, "spool": {**RUNNING["spool"], "trouble": "Read-only file system"}}, 3),
     ],
 )
 def test_the_exit_code_says_what_is_wrong(status: dict[str, Any], code: int) -> None:
-    """0 when all is well, 1 without a daemon, 3 when an output waits or a sum does not close."""
+    """0 when all is well, 1 without a daemon, 3 when an output waits, a sum does not close or the disk refuses."""
     assert exit_code(status) == code
 
 

@@ -12,6 +12,7 @@ from mcp_ingest.context import Share
 from mcp_ingest.engine import folders
 from mcp_ingest.spool.files import DATABASE
 from mcp_ingest.spool.model import DeadLetterSettings, SpoolSettings
+from mcp_ingest.spool.sums import SUMS
 from tests.cli.daemons import leave_a_spool
 
 
@@ -37,6 +38,17 @@ def test_every_orphan_falls_to_one_worker(tmp_path: Path, count: int) -> None:
     _left(tmp_path, 0, 1, 2, 3, 4, 5, 6)
     taken = [folders.orphans(tmp_path, count, index) for index in range(count)]
     assert sorted(each for mine in taken for each in mine) == list(range(count, 7))
+
+
+def test_what_damage_left_of_an_orphan_is_opened(tmp_path: Path) -> None:
+    """Its database is gone, or was set aside by a salvage that did not end: who opens it says what is lost."""
+    for index in (3, 4, 5):
+        folders.folder_of(tmp_path, index).mkdir()
+    (tmp_path / "worker-3" / SUMS).touch()
+    (tmp_path / "worker-4" / "damaged-1").mkdir()
+    (tmp_path / "worker-4" / "damaged-1" / "unfinished").touch()
+    assert folders.orphans(tmp_path, 1) == [3, 4]
+    assert folders.workers_there(tmp_path) == []
 
 
 def test_bounds_are_shared_out(tmp_path: Path) -> None:

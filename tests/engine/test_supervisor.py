@@ -19,9 +19,11 @@ from mcp_ingest.metrics import WORKERS, Metrics
 from mcp_ingest.spool.files import Lock
 from tests.engine.parts import until
 from tests.engine.test_member import BEGIN, WORKS
+from tests.integration.servers import missing
+from tests.spool.test_care import read_only, remount
 
 
-def _supervisor(folder: Path, program: str = WORKS, workers: int = 3) -> Supervisor:
+def _supervisor(folder: Path, program: str = WORKS, workers: int = 3, directory: Path | None = None) -> Supervisor:
     path = folder / "c.yaml"
     path.write_text(
         yaml.safe_dump(
@@ -29,7 +31,7 @@ def _supervisor(folder: Path, program: str = WORKS, workers: int = 3) -> Supervi
                 "inputs": {"forward": {"host": "127.0.0.1", "port": 0}},
                 "pipelines": {"p": {"match": "**", "stages": ["redact"]}},
                 "outputs": {"blackhole": None},
-                "spool": {"directory": str(folder / "spool")},
+                "spool": {"directory": str(directory or folder / "spool")},
                 "workers": workers,
             }
         )
@@ -75,6 +77,29 @@ async def test_a_worker_that_does_not_end_is_killed(
         above.stop()
     assert "3 workers did not end within" in caplog.text
     assert all(each.pid is None for each in above.members)
+
+
+async def test_a_disk_that_refuses_at_the_start_is_waited_for(
+    small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a daemon alone does: the workers are started when it is back, and it can be stopped meanwhile."""
+    monkeypatch.setattr(supervisor, "DISK_SECONDS", 0.05)
+    remount(small_disk, "ro")
+    if not read_only(small_disk):
+        missing("this file system cannot be made read-only")
+    for comes_back in (False, True):
+        above = _supervisor(tmp_path, directory=small_disk / "spool")
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(above.run())
+            await until(lambda: "Read-only file system" in caplog.text)
+            assert above.ready() == "workers that do not listen: all"
+            if comes_back:
+                remount(small_disk, "rw")
+                await asyncio.wait_for(above.listens.wait(), 30)
+            above.stop()
+            await asyncio.wait_for(running, 30)
+        assert caplog.text.count("it is tried again") == 1
+        caplog.clear()
 
 
 async def test_a_lock_of_the_living_is_an_error(tmp_path: Path) -> None:
