@@ -10,6 +10,7 @@ What was serialised for it is handed on, so that it need not be made again.
 
 from __future__ import annotations
 
+import functools
 from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
@@ -19,6 +20,7 @@ from typing import Any
 
 import orjson
 
+from mcp_ingest.codecs.values import clean_value
 from mcp_ingest.errors import ConfigError, StageError
 from mcp_ingest.masking_rules import (
     PACKS,
@@ -258,6 +260,20 @@ class Masker:
         if not found:
             return () if self._in_text.search(data) is None else range(len(self._rules))
         return sorted(found)
+
+
+@functools.cache
+def strict_masker() -> Masker:
+    """What masks dead letters and texts of ours: both packs, no exemptions."""
+    return Masker(DEAD_LETTER_PACKS)
+
+
+def safe_text(text: str) -> str:
+    """A text of ours or of a peer, masked; where masking fails, only its length."""
+    try:
+        return strict_masker().mask_text(str(clean_value(text)[0]))
+    except Exception:  # fail closed: nothing unmasked may pass
+        return f"(a text of {len(text)} characters that could not be masked)"
 
 
 def _all_rules(packs: Iterable[str], rules: Iterable[tuple[str, str, str | None]], keep_last_four: bool) -> list[Rule]:

@@ -1,6 +1,7 @@
 """Send one event, standard input or a file by the forward protocol, and wait until it is durable.
 
-Lines that are JSON objects become records, all others a `message`. Exit code 0: all is acknowledged; 1: not all.
+A text becomes a `message`; lines that are JSON objects are events themselves, all others a `message`. Exit code 0: all
+is acknowledged; 1: not all.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _READ_BYTES = 256 * 1024  # at the most in one chunk; what a pipe has so far is 
 @config_option
 @click.argument("text", nargs=-1)
 @click.option("--tag", default="mcp", show_default=True, help="The events' tag, by which their pipeline is chosen.")
-@click.option("--record", metavar="JSON", help="Send this object as one event.")
+@click.option("--record", metavar="JSON", help="Send this object as one event, as it is.")
 @click.option("--file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Send the lines of a file.")
 @click.option("--host", help="Where to; by default the configuration's first forward input.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Its port; 24224 where only the host is given.")
@@ -43,7 +44,18 @@ def command(
 ) -> None:
     """Send one event, standard input (-) or a file by the forward protocol, and wait until it is durable.
 
-    Lines that are JSON objects become records, all others a `message`. Exit code 0: all is acknowledged; 1: not all.
+    TEXT becomes the `message` of one event, whatever it says, JSON too. With --record, and in the lines of standard
+    input or a file, a JSON object is the event itself; a line that is none becomes a `message`.
+
+    \b
+    mcp-ingest send paid                       {"message": "paid"}
+    mcp-ingest send '{"order": 17}'            {"message": "{\\"order\\": 17}"}
+    mcp-ingest send --record '{"order": 17}'   {"order": 17}
+    echo '{"order": 17}' | mcp-ingest send -   {"order": 17}
+    echo paid | mcp-ingest send -              {"message": "paid"}
+
+    A pipeline with `parse_json`, such as the built-in one, takes the object out of the message again. Exit code 0: all
+    is acknowledged; 1: not all.
     """
     if sum((bool(text), record is not None, file is not None)) != 1:
         raise click.UsageError("give one of: a text, - for standard input, --record, --file")

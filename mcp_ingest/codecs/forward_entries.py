@@ -119,7 +119,9 @@ def _pieces(frame: Frame, slice_bytes: int, max_bytes: int) -> Iterator[bytes | 
     if sniff(payload):
         yield from decompressed_pieces(payload, max_bytes, slice_bytes)
     elif frame.option.compressed != "text" and payload:
-        raise DecodeError(f"`compressed` says {frame.option.compressed[:20]!r}, the bytes are neither gzip nor zstd")
+        said = frame.option.compressed
+        name = said if said in ("gzip", "zstd") else f"a text of {len(said)} characters"  # it may be anything
+        raise DecodeError(f"`compressed` says {name}, the bytes are neither gzip nor zstd")
     else:
         view = memoryview(payload)
         yield from (view[at : at + slice_bytes] for at in range(0, len(view), slice_bytes))

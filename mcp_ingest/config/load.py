@@ -105,7 +105,7 @@ class _Loader:
         on_change = self.reload_on_change()
         self.complete()
         self.raise_problems()
-        said = tuple(warnings.of(inputs, pipelines, outputs, spool))
+        said = tuple(warnings.of(inputs, pipelines, outputs, spool, log))
         return Configuration(
             inputs, pipelines, outputs, spool, http, memory, log, workers, on_change, self.name, warnings=said
         )

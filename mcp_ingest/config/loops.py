@@ -1,4 +1,7 @@
-"""Loops: a `tail` that would read what an output `file` writes, which doubles again and again without a line of log."""
+"""Loops: a `tail` that would read what an output `file` writes, which doubles again and again without a line of log.
+
+Nor is it to read our own log. The present one it knows, and rotated ones by their lines, if these are JSON.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from mcp_ingest.config.model import ComponentConfig
+from mcp_ingest.config.model import ComponentConfig, LogSettings
 
 _FIELD = re.compile(r"\{[^{}]*\}")
 _WILD = re.compile(r"[*?\[]")
@@ -23,6 +26,22 @@ def of(inputs: Mapping[str, ComponentConfig], outputs: Mapping[str, ComponentCon
                     f"{each.place}: `{each.name}` may read what the output `{output.name}` writes, and feed it to "
                     f"itself without end: keep {output.settings.path} out of `paths`, or name it in `exclude`"
                 )
+
+
+def of_the_log(inputs: Mapping[str, ComponentConfig], log: LogSettings) -> Iterator[str]:
+    """A sentence with its place for each input whose globs match what a rotated log in plain text would be called."""
+    if log.file is None or log.format != "plain":
+        return
+    path = os.path.abspath(log.file)
+    stem, ending = os.path.splitext(path)
+    for each in (each for each in inputs.values() if each.type == "tail"):
+        for rotated in (f"{path}.1", f"{path}-20260131", f"{stem}-20260131{ending}"):
+            if _reads(each.settings.paths, each.settings.exclude, rotated):
+                yield (
+                    f"{each.place}: `{each.name}` would read our own log where that is rotated, as {rotated}: in plain "
+                    "text it is not known again; name it in `exclude`, or set log.format to json"
+                )
+                break
 
 
 def _reads(paths: Sequence[str], exclude: Sequence[str], path: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from mcp_ingest.config import loops, tags
-from mcp_ingest.config.model import ComponentConfig, PipelineConfig
+from mcp_ingest.config.model import ComponentConfig, LogSettings, PipelineConfig
 from mcp_ingest.spool.model import SpoolSettings
 
 
@@ -14,9 +14,11 @@ def of(
     pipelines: Mapping[str, PipelineConfig],
     outputs: Mapping[str, ComponentConfig],
     spool: SpoolSettings,
+    log: LogSettings,
 ) -> Iterator[str]:
     """The sentences, each with its place."""
     yield from loops.of(inputs, outputs)
+    yield from loops.of_the_log(inputs, log)
     yield from _unmasked(pipelines)
     yield from _unmatched(pipelines)
     yield from _expendable(pipelines, outputs)

@@ -508,7 +508,7 @@ class Delivery:
             time=self._clock.time_ns(),
             reason=letters.safe_text(why),
             kind=kind,
-            tag=chunk.tags[index],
+            tag=letters.safe_tag(chunk.tags[index], self._masks.get(chunk.pipeline)),
             record=record,
             event_id=chunk.ids[index],
             event_time=chunk.times[index],

@@ -5,31 +5,36 @@ If masking itself fails, only what says nothing is kept: where, when, why, how l
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import orjson
 
-from mcp_ingest.codecs.values import clean, clean_value
+from mcp_ingest.codecs.values import clean
 from mcp_ingest.event import Record, Rejected, id_suffixes
-from mcp_ingest.masking import DEAD_LETTER_PACKS, Masker
+from mcp_ingest.masking import safe_text as safe_text  # who has letters has it, too
+from mcp_ingest.masking import strict_masker
 from mcp_ingest.spool.model import DeadLetter, Form
 
 Mask = Callable[[Record], Record]
 
-
-@functools.cache
-def _masker() -> Masker:
-    return Masker(DEAD_LETTER_PACKS)
+#: What stands in place of a tag that could not be masked.
+WITHHELD = "[REDACTED:tag]"
 
 
-def safe_text(text: str) -> str:
-    """A text of ours or of a peer, masked; where masking fails, only its length."""
+def masked_tag(tag: str, mask: Mask) -> str:
+    """The tag as these rules leave it; where they fail, `WITHHELD`."""
     try:
-        return _masker().mask_text(str(clean_value(text)[0]))
-    except Exception:  # fail closed: nothing unmasked may pass
-        return f"(a text of {len(text)} characters that could not be masked)"
+        masked = next(iter(mask({"tag": tag}).values()))  # a rule may take the name for a secret, too
+    except Exception:  # fail closed
+        return WITHHELD
+    return masked if isinstance(masked, str) else WITHHELD
+
+
+def safe_tag(tag: str, mask: Mask | None = None) -> str:
+    """A tag, masked as a dead letter's record is."""
+    text = safe_text(tag)
+    return masked_tag(text, mask) if mask else text
 
 
 class Kept(NamedTuple):
@@ -48,7 +53,7 @@ def safe_record(record: Any, mask: Mask | None = None) -> Kept:
         elif not isinstance(record, dict):
             record = {"undecodable": record}
         record = clean(record)[0]
-        record = _masker().mask_record(record)[0]
+        record = strict_masker().mask_record(record)[0]
         return Kept(orjson.dumps(mask(record) if mask else record), form)
     except Exception as error:  # fail closed
         return Kept(orjson.dumps({"masking_failed": type(error).__name__, "length": _length(record)}), "withheld")
@@ -66,7 +71,7 @@ def of_the_way_in(rejected: Rejected, pipeline: str, mask: Mask | None, now: int
         time=now,
         reason=safe_text(rejected.reason),
         kind=rejected.why,
-        tag=rejected.tag,
+        tag=safe_tag(rejected.tag, mask),
         record=record,
         event_id=rejected.origin.prefix + id_suffixes([rejected.position])[0],
         event_time=rejected.time,

@@ -1,4 +1,8 @@
-"""A pipeline: its stages in order over a batch, where an event that fails never harms its neighbours."""
+"""A pipeline: its stages in order over a batch, where an event that fails never harms its neighbours.
+
+Tags are masked before the first stage, by the rules of all stages that mask: applications put data into them, and they
+become names of files and indices. Only the choice of the pipeline sees them as they came.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,11 @@ from collections.abc import Sequence
 from mcp_ingest.component import Stage, find, on_error
 from mcp_ingest.config.model import PipelineConfig
 from mcp_ingest.context import Context
+from mcp_ingest.engine import letters
 from mcp_ingest.event import Batch, Record
+
+#: Masked tags that are remembered, and the longest of them: tags come from outside.
+_TAGS, _LONGEST = 10_000, 1_000
 
 
 class Pipeline:
@@ -18,9 +26,13 @@ class Pipeline:
         self.name = name
         self.stages = list(stages)
         self.outputs = tuple(outputs)
+        self._masks = any(type(stage).mask is not Stage.mask for stage in self.stages)
+        self._masked_tags: dict[str, str] = {}
 
     def run(self, batch: Batch) -> Batch:
         """What is left of the batch behind the last stage; its `outcome` says what became of the rest."""
+        if self._masks:
+            self._mask_tags(batch)
         for stage in self.stages:
             if not batch.records:
                 break
@@ -32,6 +44,21 @@ class Pipeline:
         for stage in self.stages:
             record = stage.mask(record)
         return record
+
+    def _mask_tags(self, batch: Batch) -> None:
+        """A look at each tag that is new; batches have few different ones."""
+        known = self._masked_tags
+        changed = {tag: masked for tag in set(batch.tags) if (masked := known.get(tag) or self._new_tag(tag)) != tag}
+        if changed:
+            batch.tags = [changed.get(tag, tag) for tag in batch.tags]
+
+    def _new_tag(self, tag: str) -> str:
+        masked = letters.masked_tag(tag, self.mask)
+        if len(tag) <= _LONGEST:
+            if len(self._masked_tags) >= _TAGS:
+                self._masked_tags.clear()
+            self._masked_tags[tag] = masked
+        return masked
 
 
 def build_pipeline(config: PipelineConfig, context: Context) -> Pipeline:

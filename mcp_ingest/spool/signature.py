@@ -20,9 +20,9 @@ _VARIABLE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     for pattern, replacement in (
         # values that Elasticsearch puts into brackets, where names stand otherwise
         (r"(date field|index name|index|routing|analyzed value|value) \[[^\]]*\]", r"\1 […]"),
-        (r"\[[^\[\]]*[^\[\]\w.,@|:*/+-][^\[\]]*\]", "[…]"),
+        (r"\[[^\[\]]*[^\[\]\w.,@|:*/+\x0e-\x17-][^\[\]]*\]", "[…]"),
         # names that it puts into quotes
-        (r"(field)=\"([\w.@-]+)\"", r"\1=[\2]"),
+        (r"(field)=\"([\w.@\x0e-\x17-]+)\"", r"\1=[\2]"),
         # quoted values, also one that is cut off; an apostrophe within a word is none
         (r"\"(?:[^\"\\]|\\.)*(?:\"|\\?$)", "…"),
         (r"(?<!\w)[bu]?'(?:[^'\\]|\\.)*(?:'(?!\w)|\\?$)", "…"),
@@ -39,13 +39,20 @@ _VARIABLE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 
 _ZEROS = str.maketrans("123456789", "000000000")
 
+#: One or two digits in a name that else consists of letters (`field1`, `http2`): another name, not another value. They
+#: are control characters for as long as numbers are taken out.
+_NUMBERED = re.compile(r"[\[`\".](?=[A-Za-z_]*[g-zG-Z_])[A-Za-z_]+\d{1,2}[A-Za-z_]*(?=[\]`\".])")
+_DIGITS, _HIDDEN = "0123456789", "\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17"
+_HIDE, _SHOW = str.maketrans(_DIGITS, _HIDDEN), str.maketrans(_HIDDEN, _DIGITS)
+
 
 def shape(reason: str) -> str:
     """The reason with its variable parts taken out; a status of HTTP at its beginning stays."""
     text = " ".join(reason[:_LOOKED_AT].split())
     status = _STATUS.match(text)
     head = status[0] if status else ""
-    return head + _shaped(text[len(head) :].translate(_ZEROS))
+    rest = _NUMBERED.sub(lambda name: name[0].translate(_HIDE), text[len(head) :])
+    return head + _shaped(rest.translate(_ZEROS))
 
 
 @functools.lru_cache(1024)
@@ -56,7 +63,7 @@ def _shaped(text: str) -> str:
     """
     for pattern, replacement in _VARIABLE:
         text = pattern.sub(replacement, text)
-    return text[:_LONGEST]
+    return text[:_LONGEST].translate(_SHOW)
 
 
 def signature(kind: str, where: tuple[str, str, str, str], reason: str) -> str:

@@ -1,7 +1,8 @@
 """HTTP on port 24231: `/metrics` and health for everyone, status and dead letters for loopback or with a token.
 
 What changes something must be JSON and must not come from another site's page: a browser on this machine is loopback,
-too, and sends whatever a page lets it send.
+too, and sends whatever a page lets it send. What is read without a token must be asked of an address, of `localhost` or
+of `http.host`: else a page whose name was made to mean 127.0.0.1 (DNS rebinding) could read it.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
+from ipaddress import ip_address
 from socket import socket
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp import web
@@ -30,6 +33,10 @@ from mcp_ingest.web.site import Site
 
 _OPEN = frozenset({"/metrics", "/-/healthy", "/-/ready"})
 _LOOPBACK = frozenset({"127.0.0.1", "::1"})
+_OTHER_NAME = (
+    "ask by the address of this machine, as localhost or as http.host, or with the token of http.token: "
+    "under another name a page of another site could be asking"
+)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -89,9 +96,11 @@ def guard(site: Site) -> Any:
     @web.middleware
     async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
         settings = site.settings
-        allowed = request.path in _OPEN or request.remote in _LOOPBACK
-        if not (allowed or is_token(request.headers.get("Authorization", ""), settings.token)):
-            return json_response({"error": "from outside of this machine a token is needed: http.token"}, 401)
+        if request.path not in _OPEN and not is_token(request.headers.get("Authorization", ""), settings.token):
+            if request.remote not in _LOOPBACK:
+                return json_response({"error": "from outside of this machine a token is needed: http.token"}, 401)
+            if not all(_is_our_name(name, settings.host) for name in request.headers.getall("Host", [])):
+                return json_response({"error": _OTHER_NAME}, 403)
         if request.method not in ("GET", "HEAD"):
             if request.content_type != "application/json":
                 return json_response({"error": "the body must be JSON: Content-Type: application/json"}, 415)
@@ -105,6 +114,18 @@ def guard(site: Site) -> Any:
             return json_response({"error": str(error)}, 400)
 
     return checked
+
+
+def _is_our_name(asked: str, host: str) -> bool:
+    """Whether a `Host` header (with or without a port) is one that no other site can have."""
+    try:
+        name = urlsplit(f"//{asked}").hostname or ""
+        if name in ("localhost", host.lower()):
+            return True
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_ours(request: web.Request, host: str) -> bool:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
+import re
+import shlex
 import socket
 import threading
 from collections.abc import Iterator
@@ -91,6 +94,18 @@ def test_one_text_is_one_event() -> None:
     assert result.exit_code == 0, result.output
     assert result.stdout == f"1 event acknowledged by 127.0.0.1:{receiver.port}\n"
     assert receiver.events == [("mcp.x", {"message": "hello world"})]
+
+
+def test_what_the_help_says_becomes_of_a_text() -> None:
+    """Each example of it sends the record that stands beside it."""
+    shown = CliRunner().invoke(main, ["send", "--help"]).output
+    examples = re.findall(r"^ +(?:echo (.+?) \| )?mcp-ingest (send .+?) {2,}(\{.*\})$", shown, re.MULTILINE)
+    assert len(examples) == 5
+    for piped, command, record in examples:
+        with receiving() as receiver:
+            given = (shlex.split(piped)[0] + "\n").encode() if piped else None
+            assert _send(receiver.port, *shlex.split(command)[1:], given=given).exit_code == 0
+        assert receiver.events == [("mcp", json.loads(record))], command
 
 
 def test_a_record_is_sent_as_it_is() -> None:

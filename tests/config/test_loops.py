@@ -60,3 +60,33 @@ def test_what_would_be_read_again(tmp_path: Path, glob: str, exclude: str, path:
 def test_what_is_apart(tmp_path: Path, glob: str, exclude: str, path: str) -> None:
     """Another folder, another ending or an exclusion: nothing is said."""
     assert _warnings(tmp_path, glob, exclude, path) == ()
+
+
+_LOGGED = """
+inputs:
+  files: {type: tail, paths: ["%s"], exclude: ["*.gz"]}
+pipelines: {all: {match: "**", stages: [redact]}}
+outputs: {nothing: {type: blackhole}}
+log: {file: /var/log/own.log, format: %s}
+"""
+
+
+@pytest.mark.parametrize(
+    ("glob", "format_", "rotated"),
+    [
+        ("/var/log/*.log*", "plain", "own.log.1"),
+        ("/var/log/*.log", "plain", "own-20260131.log"),
+        ("/var/log/*-2*", "plain", "own.log-20260131"),
+        ("/var/log/*.log*", "json", None),
+        ("/var/log/*.log*", "auto", None),
+        ("/var/log/app/*.log", "plain", None),
+    ],
+)
+def test_a_rotated_log_in_plain_text(tmp_path: Path, glob: str, format_: str, rotated: str | None) -> None:
+    """It is not known again: one warning at an input that would read it, by whichever name rotation gives it."""
+    file = tmp_path / "c.yaml"
+    file.write_text(_LOGGED % (glob, format_))
+    found = load(str(file), {}).warnings
+    assert [f"our own log where that is rotated, as /var/log/{rotated}:" in each for each in found] == [True] * bool(
+        rotated
+    )

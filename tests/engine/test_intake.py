@@ -17,6 +17,7 @@ from mcp_ingest.event import Batch, ChunkSlice, Progress, Rejected, Stream, Term
 from mcp_ingest.outputs.blackhole import Blackhole
 from mcp_ingest.spool import Spool
 from mcp_ingest.spool.model import Intake, OutputKey
+from mcp_ingest.stages.redact import Redact
 from tests.engine.parts import Scripted, batch, ingesting, spool_in
 
 
@@ -83,6 +84,24 @@ async def test_what_could_not_be_decoded_is_received_and_a_letter(tmp_path: Path
         (letter,) = await spool.dead_letters.page(10)
         assert (letter.kind, letter.input) == ("invalid", "in")
         _assert_closed(spool)
+
+
+async def test_the_tag_as_it_came_chooses_the_pipeline(tmp_path: Path) -> None:
+    """Though it is masked from then on, also of what no pipeline takes and of what could not be decoded."""
+    card = "4111111111111111"
+    async with spool_in(tmp_path) as spool:
+        redact = Pipeline("p", [Redact(Redact.Config(), Context("redact"))], ["out"])
+        maker = IntakeMaker([Route(lambda tag: card in tag, redact)], {"out": Scripted()}, spool, SystemClock())
+        mixed = batch({"a": 1}, {"b": 1})
+        mixed.tags = [f"mcp.{card}", "password=hunter22"]
+        mixed.reject(Rejected(f"mcp.{card}", 0, b"\xff{", 9, mixed.origins[0], "not a map", why="invalid"))
+        made = maker.make([("in", mixed, Progress())]).intake
+        assert [chunk.tags for chunk in made.chunks] == [["mcp.[REDACTED:card]"]]
+        assert sorted((letter.kind, letter.pipeline, letter.tag) for letter in made.letters) == [
+            ("invalid", "p", "mcp.[REDACTED:card]"),
+            ("unmatched", "unmatched", "password=[REDACTED:secret]"),
+        ]
+        assert "hunter22" not in "".join(letter.reason for letter in made.letters)
 
 
 async def test_a_chunk_that_comes_again_is_deduplicated(tmp_path: Path) -> None:

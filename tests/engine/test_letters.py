@@ -40,6 +40,19 @@ def test_a_letter_is_masked(record: Any) -> None:
     assert letter.event_id == "A" * 20 + "AAAAAAAD"
 
 
+def test_a_letter_s_tag_is_masked() -> None:
+    """By the two packs and the rules of its pipeline, as its record is; where those fail nothing of it is kept."""
+    rejected = _rejected({})
+    rejected.tag = f"shop.{CARD}.internal"
+
+    def mask(record: Record) -> Record:
+        return {key: value.replace("internal", "***") for key, value in record.items()}
+
+    assert letters.of_the_way_in(rejected, "p", None, 7).tag == "shop.[REDACTED:card].internal"
+    assert letters.of_the_way_in(rejected, "p", mask, 7).tag == "shop.[REDACTED:card].***"
+    assert letters.safe_tag("shop", lambda record: {"tag": 1}) == letters.WITHHELD
+
+
 def test_the_pipeline_s_rules_are_applied_too() -> None:
     """A rule of the pipeline's own masks its letters."""
 

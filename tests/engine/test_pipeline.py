@@ -9,9 +9,11 @@ import pytest
 
 from mcp_ingest.component import Stage, StageSettings, for_each_event
 from mcp_ingest.context import Context
+from mcp_ingest.engine import letters
 from mcp_ingest.engine.pipeline import Pipeline
 from mcp_ingest.errors import StageError
-from mcp_ingest.event import Batch, Event, Origin, Term
+from mcp_ingest.event import Batch, Event, Origin, Record, Term
+from mcp_ingest.stages.redact import Redact, _Rule
 
 
 class _Whole(Stage):
@@ -124,3 +126,73 @@ def test_a_stage_may_merge_copies_into_its_batch() -> None:
     assert len(result) == 2
     assert len(result.outcome.rejected) == 1
     assert result.outcome.removed == {("two", Term.FILTERED, "noise"): 1}
+
+
+# --- tags --------------------------------------------------------------------------------------------------
+
+CARD = "4111111111111111"
+
+
+def _redact(**settings: Any) -> Redact:
+    return Redact(Redact.Config(**settings), Context("redact"))
+
+
+class _NotingTags(Stage):
+    """Keeps the tags that it saw, in the records."""
+
+    def apply(self, batch: Batch) -> Batch:
+        for record, tag in zip(batch.records, batch.tags, strict=True):
+            record["seen"] = tag
+        return batch
+
+
+def _tagged(*tags: str) -> Batch:
+    return Batch.of(Origin("in", "A" * 20, 1), [*tags], [0] * len(tags), [{} for _ in tags], [*range(len(tags))])
+
+
+def test_tags_are_masked_before_the_first_stage() -> None:
+    """By the pipeline's rules, whichever stage has them; exemptions do not hold, ids stay."""
+    redact = _redact(exempt=["tag"], rules=[_Rule(name="staff", pattern="E-[0-9]+")])
+    batch = _tagged(f"shop.{CARD}", "shop.a", f"shop.{CARD}", "shop.E-12")
+    ids = batch.ids()
+    result = Pipeline("p", [_stage(_NotingTags), redact], []).run(batch)
+    masked = ["shop.[REDACTED:card]", "shop.a", "shop.[REDACTED:card]", "shop.[REDACTED:staff]"]
+    assert result.tags == masked
+    assert [record["seen"] for record in result.records] == masked
+    assert result.ids() == ids
+
+
+def test_an_event_that_fails_has_its_tag_masked() -> None:
+    """Also when it fails before `redact`."""
+    batch = _tagged(f"shop.{CARD}")
+    batch.records[0]["bad"] = True
+    result = Pipeline("p", [_stage(_Whole), _redact()], []).run(batch)
+    assert [rejected.tag for rejected in result.outcome.rejected] == ["shop.[REDACTED:card]"]
+
+
+def test_a_pipeline_without_rules_leaves_tags_as_they_are() -> None:
+    """As it leaves everything else."""
+    batch = _tagged(CARD)
+    tags = batch.tags
+    assert Pipeline("p", [_stage(_NotingTags)], []).run(batch).tags is tags
+    assert tags == [CARD]
+
+
+def test_a_tag_that_cannot_be_masked_says_nothing() -> None:
+    """It fails closed."""
+
+    class Broken(_Filter):
+        def mask(self, record: Record) -> Record:
+            raise ValueError(record)
+
+    assert Pipeline("p", [_stage(Broken)], []).run(_tagged(CARD)).tags == [letters.WITHHELD]
+
+
+def test_tags_without_end_take_no_memory_without_end() -> None:
+    """What is remembered of them is bounded in number and in length."""
+    pipeline = Pipeline("p", [_redact()], [])
+    for start in range(0, 12_000, 1000):
+        pipeline.run(_tagged(*(f"tag.{number}" for number in range(start, start + 1000))))
+    assert pipeline.run(_tagged("x" * 5000 + f".{CARD}")).tags == ["x" * 5000 + ".[REDACTED:card]"]
+    assert len(pipeline._masked_tags) <= 10_000
+    assert max(map(len, pipeline._masked_tags)) <= 1000

@@ -60,6 +60,25 @@ SHAPES: dict[str, list[str]] = {
         "400 document_parsing_exception: failed to parse field "
         "[labels.018f4c1e-9c1b-7c55-a1f0-9b6a5d2e1c77] of type [flattened]",
     ],
+    "400 document_parsing_exception: [N] failed to parse field [field1] of type [long]": [
+        "400 document_parsing_exception: [1:34] failed to parse field [field1] of type [long]",
+        "400 document_parsing_exception: [7:2] failed to parse field [field1] of type [long]",
+    ],
+    "400 illegal_argument_exception: mapper [http2.log4j.status_N] cannot be changed from type [long] to [keyword]": [
+        f"400 illegal_argument_exception: mapper [http2.log4j.status_{n}] "
+        "cannot be changed from type [long] to [keyword]"
+        for n in (404, 5003)
+    ],
+    "400 document_parsing_exception: failed to parse field [labels.ID.xNyN]": [
+        "400 document_parsing_exception: failed to parse field [labels.abcdef12.x1y2]",
+        "400 document_parsing_exception: failed to parse field [labels.7f3a9cd1.x3y4]",
+    ],
+    "StageError: `payload2` is not JSON: unexpected character: line N": [
+        "StageError: `payload2` is not JSON: unexpected character: line 1"
+    ],
+    "Document contains at least one immense term in field=[message2]": [
+        'Document contains at least one immense term in field="message2"'
+    ],
     "413 Elasticsearch takes no request of this size": ["413 Elasticsearch takes no request of this size"],
     "the record is of type int, not a map": ["the record is of type int, not a map"],
     "StageError: `message` is not JSON: unexpected character: line N column N (char N)": [
@@ -90,7 +109,8 @@ def test_a_shape_is_the_reason_without_what_varies(expected: str, reasons: list[
 def test_shapes_of_different_causes_differ() -> None:
     """Another field, another type, another status: another signature."""
     reason = "400 document_parsing_exception: failed to parse field [{}] of type [{}]"
-    reasons = [reason.format("a", "long"), reason.format("b", "long"), reason.format("a", "date")]
+    names = [("a", "long"), ("b", "long"), ("a", "date"), ("field1", "long"), ("field2", "long"), ("field12", "long")]
+    reasons = [reason.format(*each) for each in names]
     reasons.append(reasons[0].replace("400", "500"))
     assert len({signature("x", WHERE, each) for each in reasons}) == len(reasons)
 

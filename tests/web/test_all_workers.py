@@ -103,6 +103,15 @@ async def test_status_of_all(pages: tuple[list[_Worker], str]) -> None:
     assert found["sums"] == [{"sum": "way in: f", "left": 7, "right": 7, "closed": True}]
 
 
+async def test_another_site_s_name_reads_nothing(pages: tuple[list[_Worker], str]) -> None:
+    """The supervisor's pages ask for a name of ours, as a daemon's do."""
+    _, address = pages
+    async with aiohttp.ClientSession() as session:
+        for page, status in (("/status", 403), ("/api/why?id=x", 403), ("/-/ready", 200), ("/metrics", 200)):
+            async with session.get(address + page, headers={"Host": "rebound.example.com"}) as answer:
+                assert answer.status == status, page
+
+
 async def test_a_worker_that_does_not_answer(pages: tuple[list[_Worker], str]) -> None:
     """It is said to be silent, the others speak; readiness is that of all."""
     workers, address = pages

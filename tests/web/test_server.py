@@ -11,13 +11,15 @@ from pathlib import Path
 import aiohttp
 import pytest
 import yaml
+from aiohttp import web
 
 from mcp_ingest.config.load import load
 from mcp_ingest.config.model import HttpSettings
 from mcp_ingest.engine.daemon import Daemon
 from mcp_ingest.errors import IngestError
 from mcp_ingest.metrics import Metrics, catalogue
-from mcp_ingest.web.server import is_token, serving
+from mcp_ingest.web.server import _application, is_token, runner_of, serving
+from mcp_ingest.web.site import Site
 from tests.engine.parts import until
 
 
@@ -120,6 +122,40 @@ async def test_from_outside_a_token_is_needed(
         assert (await _get(address + "/status", Authorization="Bearer wrong"))[0] == 401
         given = await _get(address + "/api/dead-letters?limit=x", Authorization="Bearer s3cret")
         assert given[0] == (400 if token else 401)
+
+
+@pytest.mark.parametrize(
+    ("host", "taken"),
+    [
+        ("127.0.0.1:24231", True),
+        ("[::1]:24231", True),
+        ("[::1]", True),
+        ("192.168.1.7", True),
+        ("localhost:24231", True),
+        ("LOCALHOST", True),
+        ("Logs.example.com:24231", True),
+        ("rebound.example.com:24231", False),
+        ("localhost.example.com", False),
+        ("127.0.0.1.example.com", False),
+        ("user@rebound.example.com", False),
+        ("[::1", False),
+        ("", False),
+    ],
+)
+async def test_another_site_s_name_reads_nothing(running: tuple[Daemon, str], host: str, taken: bool) -> None:
+    """From this machine without a token: only by an address, `localhost` or `http.host`; what is open stays open."""
+    fresh = Daemon(running[0].config, Metrics(), logging.getLogger("test"))
+    application = _application(fresh, Site(HttpSettings(host="logs.example.com", token="s3cret")))
+    async with runner_of(application) as runner:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        address = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        for page in ("/status", "/api/dead-letters?limit=x", "/api/why", "/nothing"):
+            status, text = await _get(address + page, Host=host)
+            assert (status != 403) is taken, page
+            assert taken or "localhost" in json.loads(text)["error"]
+        assert (await _get(address + "/status", Host=host, Authorization="Bearer s3cret"))[0] == 200
+        for page in ("/metrics", "/-/healthy", "/-/ready"):
+            assert (await _get(address + page, Host=host))[0] in (200, 503)
 
 
 async def test_what_is_asked_is_bounded(running: tuple[Daemon, str]) -> None:

@@ -22,6 +22,9 @@ of this input, `start_at` says where files begin; files that appear later are re
 took the positions, all files are read from their head, whatever it says: nothing is skipped, and some of it may come
 a second time, until the folder with what was set aside is deleted.
 
+Logs of mcp-ingest itself are not read, whatever the globs say: neither the present one nor what was rotated or copied
+away of it, which is known by how its lines begin (JSON; in plain text it is not known).
+
 With several workers a file is followed by the one whose spool holds its position; a new one falls to a worker by its
 inode, so that a rename changes nothing (`whose.py`).
 
@@ -49,6 +52,7 @@ from mcp_ingest.inputs.tail.files import read_positions
 from mcp_ingest.inputs.tail.followed import Followed
 from mcp_ingest.inputs.tail.reader import Reader, Reading
 from mcp_ingest.inputs.tail.whose import Whose
+from mcp_ingest.masking import safe_text
 from mcp_ingest.metrics import TAIL_FILES, TAIL_UNREAD_BYTES
 
 _TICK_SECONDS = 1.0
@@ -212,7 +216,7 @@ class Tail(Input):
         if found is None:
             return None
         before = "" if found.generation == generation else ", before it was truncated or replaced"
-        return f"{found.path}, the line at byte {position:,}{before}"
+        return f"{safe_text(found.path)}, the line at byte {position:,}{before}"
 
     def _open_limit(self) -> int:
         """`max_open_files` as far as the process may, whose limit is raised for it where that is allowed."""

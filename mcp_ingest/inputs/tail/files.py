@@ -7,8 +7,10 @@ call, so that a truncation is noticed even when the file has grown past the old 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -19,6 +21,11 @@ from mcp_ingest.codecs.lines import HEAD_BYTES, NOTHING, Lines, LongLine, split_
 from mcp_ingest.event import Origin, uid_prefix
 
 BLOCK_BYTES = 256 * 1024
+#: How a line of our own log begins (`engine/log.py`): what was rotated or copied away of it is known by that.
+_OURS = re.compile(
+    rb'\{"timestamp":"[0-9TZ:.-]{20,30}","service_name":"mcp-ingest","log_level":"[A-Z]+","logger":"mcp_'
+)
+_OURS_BYTES = 160
 _HEAD = 1024
 _BEFORE = 64
 
@@ -108,7 +115,7 @@ def open_file(path: str) -> tuple[int, os.stat_result]:
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         os.close(fd)
-        raise NotRegularError(f"{path} is no regular file")
+        raise NotRegularError(errno.EINVAL, "it is no regular file")
     return fd, status
 
 
@@ -145,12 +152,12 @@ class File:
 
     `path` is its last place that the globs matched, `place` where it is now as far as known. `gone` is the
     monotonic time since when it is no longer at `path`. `last` says that what stands behind the last line end is
-    a line, too: nobody will end it.
+    a line, too: nobody will end it. `ours` says that it is a log of mcp-ingest: it is passed over.
     """
 
     __slots__ = (
-        "created", "dev", "durable", "fd", "gone", "ino", "last", "mark", "metadata", "name", "path", "place",
-        "scanned", "sent", "stamp", "tag", "uid",
+        "created", "dev", "durable", "fd", "gone", "ino", "last", "mark", "metadata", "name", "ours", "path",
+        "place", "scanned", "sent", "stamp", "tag", "uid",
     )  # fmt: skip
 
     def __init__(self, uid: bytes, path: str, identity: Identity, created: int, mark: Mark) -> None:
@@ -162,7 +169,7 @@ class File:
         self.sent: tuple[Mark, str] | None = None  # what the last emit carried
         self.scanned = 0  # in a line that is too long: up to where there is no line end
         self.gone: float | None = None
-        self.last = False
+        self.last = self.ours = False
         self.stamp = (-1, -1)  # size and time of change when last looked at
         self.move_to(path)
 
@@ -236,6 +243,11 @@ class File:
 
     # --- reading -------------------------------------------------------------------------------------------
 
+    def opened(self, fd: int) -> None:
+        """This is its descriptor from now on."""
+        self.fd = fd
+        self.ours = _OURS.match(os.pread(fd, _OURS_BYTES, 0)) is not None
+
     def take(self, limit: int, encoding: str) -> Taken:
         """The next whole lines, a block of them at the most; of a line over `limit` bytes its place and length.
 
@@ -245,6 +257,11 @@ class File:
             return self._find_end(limit)
         wanted = BLOCK_BYTES
         data = self._read(wanted)
+        if not self.mark.offset:
+            self.ours = _OURS.match(data) is not None
+        if self.ours:
+            self._advance(len(data), data[-_BEFORE:])
+            return Taken(NOTHING, 0, len(data) == wanted)
         end = data.rfind(b"\n") + 1
         if not end and len(data) == wanted <= limit:
             wanted = limit + 1

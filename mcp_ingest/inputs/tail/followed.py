@@ -27,6 +27,7 @@ from mcp_ingest.inputs.tail.files import (
     read_position,
 )
 from mcp_ingest.inputs.tail.whose import Whose
+from mcp_ingest.masking import safe_text
 
 _FORGET_SECONDS = 3600
 _LOOK_SECONDS = 0.2
@@ -129,13 +130,16 @@ class Followed:
         return None
 
     def _follow(self, file: File, fd: int) -> None:
-        file.fd = fd
+        file.opened(fd)
         self.files[file.identity] = file
         if file.gone is None:
             self._paths[file.path] = file
         self.ready[file] = None
         self._touch(file)
-        self._logger.debug("tail: following %s from byte %d", file.path, file.mark.offset)
+        if file.ours:
+            self._logger.info("tail: %s is a log of mcp-ingest: it is not read", safe_text(file.name))
+            return
+        self._logger.debug("tail: following %s from byte %d", safe_text(file.name), file.mark.offset)
 
     def _renamed(self, file: File, path: str, found: Mapping[str, os.stat_result]) -> None:
         before = found.get(file.path)
@@ -159,7 +163,7 @@ class Followed:
         """Say once that this file cannot be read."""
         if path not in self._refused and not isinstance(error, FileNotFoundError):
             self._refused.add(path)
-            self._logger.warning("tail: cannot read %s: %s", path, error.strerror or error)
+            self._logger.warning("tail: cannot read %s: %s", safe_text(path), error.strerror)
 
     def recover(self) -> None:
         """After the first scan: look for stored files that no glob matched, and finish those that were renamed.
@@ -179,7 +183,7 @@ class Followed:
                 else:
                     self._logger.info(
                         "tail: %s was deleted or moved away while we were down; what stood behind byte %d is not read",
-                        position.path,
+                        safe_text(position.path),
                         position.offset,
                     )
         self._forget_at = self._clock.monotonic() + _FORGET_SECONDS

@@ -12,7 +12,8 @@ Guarantees: a request ends after `request_seconds`. An event is delivered, a dup
 refused with Elasticsearch's reason, or waits; a closed, blocked, forbidden or missing index holds up no other. A wrong
 password or an untrusted certificate parks the output with one sentence, and it goes on by itself once that is put
 right: secrets from `${file:…}` and certificates are read again when their files change. Of several hosts a dead one is
-passed over and tried again; names are looked up again every half minute.
+passed over and tried again, with a line of log when it goes and one when it is back; names are looked up again every
+half minute.
 
 Metrics: `mcp_ingest_output_events_total`, `mcp_ingest_delivery_seconds`, `mcp_ingest_retries_total`,
 `mcp_ingest_output_concurrency`, `mcp_ingest_output_parked_destinations` of this output.
@@ -183,9 +184,8 @@ class Elasticsearch(Output):
         if not isinstance(answer, Answer):
             return answer
         peer, login = self._access.peer, self._access.login
-        return verdicts(
-            answer.status, answer.body, request.count, retry_after=answer.retry_after, peer=peer, login=login
-        )
+        now, after = self.context.clock.time_ns() / 1e9, answer.retry_after
+        return verdicts(answer.status, answer.body, request.count, retry_after=after, now=now, peer=peer, login=login)
 
     def _request(self, parts: list[Part]) -> tuple[str, bytes, dict[str, str]]:
         """Path, body and headers: what is stored goes out as it is where all of it has one destination."""
@@ -218,8 +218,17 @@ class Elasticsearch(Output):
         if self._connection is None:
             from mcp_ingest.outputs.elasticsearch.connection import Connection
 
-            self._connection = Connection(self._access, float(self.config.request_seconds), self.context.clock)
+            seconds = float(self.config.request_seconds)
+            self._connection = Connection(self._access, seconds, self.context.clock, self._hear)
         return self._connection
+
+    def _hear(self, host: str, answers: bool) -> None:
+        """One of several hosts is away or back: nobody else would notice that it is passed over."""
+        if answers:
+            self.context.logger.info("output %s: the host %s answers again", self.context.name, host)
+        else:
+            said = "output %s: no connection to the host %s: it is passed over"
+            self.context.logger.warning(said, self.context.name, host)
 
     # --- the index template ---
 

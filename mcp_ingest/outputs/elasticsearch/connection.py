@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -20,7 +21,7 @@ from elastic_transport import ConnectionTimeout, NodeConfig, TransportError
 from mcp_ingest.context import Clock, SystemClock
 from mcp_ingest.outputs.elasticsearch.access import Access, Answer
 from mcp_ingest.outputs.elasticsearch.surroundings import Files, Names
-from mcp_ingest.outputs.elasticsearch.transport import CONNECT_SECONDS, Pool
+from mcp_ingest.outputs.elasticsearch.transport import CONNECT_SECONDS, Pool, cause_of, is_not_connected
 from mcp_ingest.verdict import ParkAll, Unknown
 
 #: OpenSSL's codes for a chain that ends in nothing the client trusts: X509_V_ERR_*, in x509_vfy.h.
@@ -28,19 +29,26 @@ _NO_ISSUER = frozenset({2, 18, 19, 20, 21})
 #: Seconds after which files and the addresses of names are looked at again.
 LOOK_SECONDS, RESOLVE_SECONDS = 1.0, 30.0
 _RESOLVE_TIMEOUT = 2.0
-#: No byte of the request has left.
-_NOT_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
 class Connection:
     """A pool of connections to the servers of an `Access`; every request ends after `seconds`.
 
+    `hear` is told of a host, one of several, that no connection can be made to, and of one that answers again.
     What the access rests on is looked at now and then: when a certificate or a secret changes in its file, or a
     host's name loses an address, later requests go by a new pool.
     """
 
-    def __init__(self, access: Access, seconds: float, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        access: Access,
+        seconds: float,
+        clock: Clock | None = None,
+        hear: Callable[[str, bool], None] | None = None,
+    ) -> None:
         self._access = access
+        self._hear = hear if len(access.hosts) > 1 else None
+        self._away: set[str] = set()  # hosts
         self._seconds = seconds
         self._clock = clock or SystemClock()
         self._files = Files(access.files)
@@ -68,9 +76,9 @@ class Connection:
                 if answer.status == 401 and self._access.headers() != pool.headers:
                     await self._renew(pool)
                 return answer
-            failure, cause = answer, _cause(answer)
-            await self._after(cause, pool)
-            if not isinstance(cause, _NOT_CONNECTED):
+            failure = answer
+            await self._after(cause_of(answer), pool)
+            if not is_not_connected(answer):
                 break
         return self._failure(failure)
 
@@ -87,8 +95,16 @@ class Connection:
         except (TransportError, aiohttp.ClientError, ValueError) as error:  # ValueError: a redirect to no URL
             return error
         finally:
+            if self._hear is not None:
+                self._notice(pool.away(), self._hear)
             await pool.leave()
         return Answer(answer.meta.status, answer.body or b"", answer.meta.headers.get("retry-after"))
+
+    def _notice(self, away: dict[str, bool], hear: Callable[[str, bool], None]) -> None:
+        for host, is_away in away.items():
+            if is_away != (host in self._away):
+                (self._away.add if is_away else self._away.discard)(host)
+                hear(host, not is_away)
 
     async def close(self) -> None:
         """Close the connections; a later request opens new ones."""
@@ -159,7 +175,7 @@ class Connection:
     # --- what went wrong ---
 
     def _failure(self, error: Exception) -> Unknown | ParkAll:
-        peer, cause = self._access.peer, _cause(error)
+        peer, cause = self._access.peer, cause_of(error)
         if isinstance(cause, aiohttp.ConnectionTimeoutError):
             return Unknown(f"{peer} cannot be reached within {CONNECT_SECONDS:g} s")
         if isinstance(error, ConnectionTimeout):
@@ -183,11 +199,6 @@ def _address(host: str) -> tuple[str, str, int]:
     """Scheme, name and port of a URL."""
     url = urlsplit(host)
     return url.scheme, url.hostname or "localhost", url.port or (443 if url.scheme == "https" else 80)
-
-
-def _cause(error: Exception) -> BaseException:
-    """What aiohttp said: the transport empties `errors` before it raises, but the exception has a context."""
-    return error.__context__ if isinstance(error, TransportError) and error.__context__ else error
 
 
 def _line(error: BaseException) -> str:

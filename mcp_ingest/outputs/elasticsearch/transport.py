@@ -5,10 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
-from elastic_transport import AiohttpHttpNode, AsyncTransport, NodeConfig, Serializer, SerializerCollection
+from elastic_transport import (
+    AiohttpHttpNode,
+    AsyncTransport,
+    HttpHeaders,
+    NodeConfig,
+    Serializer,
+    SerializerCollection,
+    TransportError,
+)
+from elastic_transport.client_utils import DEFAULT, DefaultType
 
 if TYPE_CHECKING:
     from aiohttp.client_reqrep import ClientRequest
@@ -35,6 +44,11 @@ class Pool:
         self._users = 0
         self._retired = False
 
+    def away(self) -> dict[str, bool]:
+        """Whether no connection could be made to a host when it was last tried; those that were not are left out."""
+        nodes = [node for node in self.transport.node_pool.all() if isinstance(node, _Node)]
+        return {node.base_url: node.away for node in nodes if node.away is not None}
+
     def enter(self) -> None:
         """A request uses it."""
         self._users += 1
@@ -52,6 +66,16 @@ class Pool:
             await self.transport.close()
 
 
+def cause_of(error: Exception) -> BaseException:
+    """What aiohttp said: the transport empties `errors` before it raises, but the exception has a context."""
+    return error.__context__ if isinstance(error, TransportError) and error.__context__ else error
+
+
+def is_not_connected(error: Exception) -> bool:
+    """Whether no byte of the request has left."""
+    return isinstance(cause_of(error), aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+
+
 class _Connector(aiohttp.TCPConnector):
     """The transport knows one time for the whole request; connecting gets its own."""
 
@@ -60,7 +84,26 @@ class _Connector(aiohttp.TCPConnector):
 
 
 class _Node(AiohttpHttpNode):
-    """Makes its session with that connector."""
+    """Makes its session with that connector, and knows whether it could be reached."""
+
+    away: bool | None = None
+
+    async def perform_request(  # type: ignore[override]  # as the transport itself has it: its base is for threads
+        self,
+        method: str,
+        target: str,
+        body: bytes | None = None,
+        headers: HttpHeaders | None = None,
+        request_timeout: DefaultType | float | None = DEFAULT,
+    ) -> Any:
+        """The transport's way to a host."""
+        try:
+            answer = await super().perform_request(method, target, body, headers, request_timeout)
+        except TransportError as error:
+            self.away = is_not_connected(error)
+            raise
+        self.away = False
+        return answer
 
     def _create_aiohttp_session(self) -> None:
         self._loop = asyncio.get_running_loop()

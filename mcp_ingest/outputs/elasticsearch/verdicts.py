@@ -8,6 +8,8 @@ own status and its error's type.
 
 from __future__ import annotations
 
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from mcp_ingest.codecs.bulk import BulkError, all_created, bulk_error, bulk_items
@@ -42,6 +44,8 @@ _SETUP = (
 _NO_SHARD = frozenset({"unavailable_shards_exception", "no_shard_available_action_exception"})
 #: 429s for want of memory, not of threads: less at once may be taken. OpenSearch has no type of its own for the second.
 _NO_MEMORY = ("circuit_breaking_exception", "coordinating_and_primary_bytes", "coordinating_operation_bytes")
+#: A server that asks for more seconds has another clock, or means something else.
+_LONGEST_WAIT = 3600.0
 #: The error types that are a label of the ledger by their own name; all others are `refused`.
 _KINDS = frozenset({
     "document_parsing_exception", "illegal_argument_exception", "invalid_index_name_exception",
@@ -55,14 +59,16 @@ def verdicts(
     count: int,
     *,
     retry_after: str | None = None,
+    now: float = 0.0,
     peer: str = "Elasticsearch",
     login: str = "the request",
 ) -> Verdicts:
     """What the answer to a bulk of `count` events means.
 
-    `retry_after` is the header of that name, `peer` and `login` are the words for the server and for who asks.
+    `retry_after` is the header of that name, `now` seconds since 1970 for one that is a date, `peer` and `login` are
+    the words for the server and for who asks.
     """
-    after = _seconds(retry_after)
+    after = _seconds(retry_after, now)
     if status == 200:
         return _items(body, count, after, peer)
     return _whole(status, bulk_error(body), after, peer, login)
@@ -86,9 +92,17 @@ def _whole(status: int, error: BulkError, after: float | None, peer: str, login:
     return ParkAll(f"{peer} takes no bulk requests: {said}")
 
 
-def _seconds(header: str | None) -> float | None:
-    """`Retry-After` in its form of seconds; the form of a date would need a clock."""
-    return float(header) if header is not None and header.isascii() and header.isdigit() else None
+def _seconds(header: str | None, now: float) -> float | None:
+    """`Retry-After` in both its forms, seconds and a date (RFC 9110 10.2.3), up to an hour; None if it is neither."""
+    if header is None:
+        return None
+    if header.isascii() and header.isdigit():
+        return min(float(header), _LONGEST_WAIT)
+    try:
+        date = parsedate_to_datetime(header)
+        return min(max(date.replace(tzinfo=date.tzinfo or UTC).timestamp() - now, 0.0), _LONGEST_WAIT)
+    except (ValueError, OverflowError):
+        return None
 
 
 # --- item by item ------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ others to files of the same names in a folder `worker-K` beside them.
 
 Guarantees: what is answered is fsynced. Lines are never cut and never there twice, also after a crash: files are cut
 back to their committed length at the start, and what was written of a chunk is known again. Files may be renamed or
-deleted between requests; nothing is kept open.
+deleted between requests; nothing is kept open. A file that cannot be written (no rights, a folder in its place) waits
+alone and is tried every 5 seconds; on a full or failing disk all wait.
 
 Metrics: those of every output.
 """
@@ -32,7 +33,7 @@ from mcp_ingest.errors import OutputError
 from mcp_ingest.event import Batch
 from mcp_ingest.outputs.file.journal import Journal, Piece
 from mcp_ingest.outputs.file.template import folder, of_worker, paths, template_problem
-from mcp_ingest.verdict import DELIVERED, DUPLICATE, AllDelivered, Each, Request, Unknown, Verdicts
+from mcp_ingest.verdict import DELIVERED, DUPLICATE, AllDelivered, Each, Park, Request, Unknown, Verdicts
 
 
 class FileConfig(OutputSettings, kw_only=True):
@@ -89,7 +90,7 @@ class File(Output):
         return self._paths.address(batch)
 
     async def write(self, request: Request) -> Verdicts:
-        """Append what is not there yet; after an error nothing of the request is there."""
+        """Append what is not there yet; a file that cannot be written is parked, and has nothing of the request."""
         if self._thread is None or self._journal is None:
             return Unknown("the output is not open")
         try:
@@ -114,11 +115,13 @@ class File(Output):
                 lines.setdefault(piece, []).append(line)
                 rows.append(piece)
         known = {piece for piece in lines if journal.knows(piece)}
+        refused: dict[str, OSError] = {}
         if new := [piece for piece in lines if piece not in known]:
-            journal.append(self._contents(new, lines), new)
-        if not known:
+            refused = journal.append(self._contents(new, lines), new)
+        if not known and not refused:
             return AllDelivered()
-        return Each([DUPLICATE if piece in known else DELIVERED for piece in rows])
+        parked = {path: Park(f"the file cannot be written: {error.strerror}") for path, error in refused.items()}
+        return Each([DUPLICATE if piece in known else parked.get(piece.path, DELIVERED) for piece in rows])
 
     def _contents(self, new: list[Piece], lines: dict[Piece, list[bytes]]) -> dict[str, bytes]:
         joined: dict[str, list[bytes]] = {}

@@ -4,19 +4,29 @@ Before a request's lines are appended, the journal notes how long each of its fi
 notes the request's pieces in place of that: what a chunk has for one file. Whoever finds lengths in it at the start
 cuts the files back to them, and a piece that it names is not written again. Each note replaces the journal's file
 and is fsynced.
+
+A file that cannot be written (no rights, a folder in its place) has nothing of the request and harms no other. One
+that cannot be cut back either keeps its length in the journal, and nothing is appended to it before it was cut.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
-from contextlib import suppress
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
 import msgspec
 
+#: What is no matter of one file: a full disk, one that fails, no descriptors or memory.
+_OF_THE_DISK = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENFILE, errno.EMFILE, errno.ENOMEM, errno.ENOBUFS}
+)
 #: Pieces remembered for each spool: many more than the requests of which nobody heard whether they were written.
 REMEMBERED = 2_000
 
@@ -34,7 +44,7 @@ class Piece(NamedTuple):
 
 
 class _Notes(msgspec.Struct):
-    lengths: dict[str, int] = {}  # of the files of the request under way, before it
+    lengths: dict[str, int] = {}  # of the files of the request under way, before it, and of those to be cut back
     pieces: dict[str, list[str]] = {}  # by the spool's uuid, newest last
 
 
@@ -59,34 +69,60 @@ class Journal:
         uuid, key = piece.key()
         return key in self._known.get(uuid, ())
 
-    def append(self, contents: dict[str, bytes], pieces: list[Piece]) -> None:
-        """Append to each file, all or nothing, and remember the pieces; `OSError` leaves everything as it was."""
-        before = self._notes.pieces
-        lengths = self._notes.lengths = {os.path.abspath(path): _length(path) for path in contents}
-        self._write()
+    def append(self, contents: dict[str, bytes], pieces: list[Piece]) -> dict[str, OSError]:
+        """Append to each file, all or nothing, and remember the pieces; why some cannot be written, by path.
+
+        Those have nothing of it, and their pieces are not remembered. `OSError` where disk or journal fail: then no
+        file has.
+        """
+        torn = self._cut_back() if self._notes.lengths else {}
+        lengths, refused = _lengths(contents, torn)
+        if not lengths:
+            return refused
+        before = self._notes
+        self._notes = _Notes({**before.lengths, **lengths}, before.pieces)
         try:
+            self._write()
             for path, data in contents.items():
-                _append(Path(path), data)
-            self._notes = _Notes({}, _with(before, pieces))
+                if path not in refused:
+                    with _noted(refused, path):
+                        _append(Path(path), data)
+            self._take_back(refused, lengths, before.lengths)
+            taken = [piece for piece in pieces if piece.path not in refused]
+            self._notes = _Notes(self._notes.lengths, _with(before.pieces, taken))
             self._write()
         except BaseException:
-            self._notes = _Notes(lengths, before)
+            self._notes = _Notes({**before.lengths, **lengths}, before.pieces)
             self._cut_back()
             raise
         self._known = {uuid: set(keys) for uuid, keys in self._notes.pieces.items()}
+        return refused
 
     def close(self) -> None:
         """Let others have it."""
         self._lock.close()
 
-    def _cut_back(self) -> None:
+    def _cut_back(self) -> dict[str, OSError]:
+        """Cut the files back; those that cannot be stay in the notes, and why is returned."""
+        torn: dict[str, OSError] = {}
         for path, length in self._notes.lengths.items():
-            with suppress(FileNotFoundError), open(path, "r+b") as file:
-                if file.seek(0, os.SEEK_END) > length:
-                    file.truncate(length)
-                    os.fsync(file.fileno())
-        self._notes.lengths = {}
+            try:
+                _cut(path, length)
+            except OSError as error:
+                torn[path] = error
+        self._notes.lengths = {path: length for path, length in self._notes.lengths.items() if path in torn}
         self._write()
+        return torn
+
+    def _take_back(self, refused: Iterable[str], lengths: dict[str, int], torn: dict[str, int]) -> None:
+        """What was begun in these files goes; the notes are of those in which it stays, and of the `torn` ones."""
+        self._notes.lengths = dict(torn)
+        for place in map(os.path.abspath, refused):
+            if place in lengths:
+                try:
+                    _cut(place, lengths[place])
+                except OSError:
+                    self._notes.lengths[place] = lengths[place]
 
     def _read(self) -> _Notes:
         try:
@@ -117,11 +153,48 @@ def _with(before: dict[str, list[str]], pieces: list[Piece]) -> dict[str, list[s
     return {uuid: keys[-keep:] for uuid, keys in after.items()}
 
 
-def _length(path: str) -> int:
+def _lengths(paths: Iterable[str], torn: Mapping[str, OSError]) -> tuple[dict[str, int], dict[str, OSError]]:
+    """How long the files are, by absolute path, and of which that cannot be told or which are `torn`, by path."""
+    lengths: dict[str, int] = {}
+    refused: dict[str, OSError] = {}
+    for path in paths:
+        place = os.path.abspath(path)
+        with _noted(refused, path):
+            if place in torn:
+                raise torn[place]
+            lengths[place] = _length(path)
+    return lengths, refused
+
+
+@contextmanager
+def _noted(refused: dict[str, OSError], path: str) -> Iterator[None]:
+    """Note what is wrong with this file; what is no matter of it is raised."""
     try:
-        return os.stat(path).st_size
+        yield
+    except OSError as error:
+        if error.errno in _OF_THE_DISK:
+            raise
+        refused[path] = error
+
+
+def _cut(path: str, length: int) -> None:
+    with suppress(FileNotFoundError), open(path, "r+b") as file:
+        if file.seek(0, os.SEEK_END) > length:
+            file.truncate(length)
+            os.fsync(file.fileno())
+
+
+def _length(path: str) -> int:
+    """0 where it is not there yet; OSError where it could not be appended to and cut back again."""
+    try:
+        status = os.stat(path)
     except FileNotFoundError:
         return 0
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return status.st_size
 
 
 def _append(path: Path, data: bytes) -> None:

@@ -109,6 +109,29 @@ async def test_a_refused_connection_is_unknown_and_silent(caplog: pytest.LogCapt
     assert not [record for record in caplog.records if record.name.startswith("elastic_transport")]
 
 
+async def test_a_host_that_goes_and_comes_back_is_told_once() -> None:
+    """Whoever asks hears of it, whatever the number of requests; of a single host it is the answer that says so."""
+    heard: list[tuple[str, bool]] = []
+    port = free_port()
+    there = f"http://127.0.0.1:{port}"
+    async with peer(lambda head: http(503, b"{}")) as server:
+        connection = Connection(Access((there, server.url)), 5.0, None, lambda *said: heard.append(said))
+        for _ in range(8):
+            await connection.request("GET", "/")
+        assert heard == [(there, False)]
+        async with peer(lambda head: http(200, b"{}"), port=port):
+            async with asyncio.timeout(20):
+                while len(heard) < 2:
+                    await connection.request("GET", "/")
+                    await asyncio.sleep(0.05)
+        await connection.close()
+    assert heard == [(there, False), (there, True)]
+    alone = Connection(Access((there,)), 5.0, None, lambda *said: heard.append(said))
+    await alone.request("GET", "/")
+    await alone.close()
+    assert len(heard) == 2
+
+
 async def test_one_of_three_hosts_is_enough() -> None:
     """A node that is away is passed over: every request is answered by the one that is there."""
     async with peer(lambda head: http(200, b"{}")) as server:

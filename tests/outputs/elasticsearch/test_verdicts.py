@@ -201,8 +201,8 @@ def test_a_busy_server_is_told_from_a_broken_one(status: int, body: bytes, overl
     assert (found.overloaded, found.smaller) == (overloaded, smaller)
 
 
-def test_retry_after_is_honoured_in_seconds() -> None:
-    """The header's seconds go along, to single events, too; its form of a date is ignored."""
+def test_retry_after_is_honoured() -> None:
+    """The header's seconds go along, to single events, too."""
     found = verdicts(200, answer(item(429, "es_rejected_execution_exception"), item(201)), 2, retry_after="9")
     assert isinstance(found, Each)
     assert found.verdicts[0] == Retry("429 es_rejected_execution_exception: because", 9.0, overloaded=True)
@@ -210,9 +210,30 @@ def test_retry_after_is_honoured_in_seconds() -> None:
         found = verdicts(status, b"", 1, retry_after="17")
         assert isinstance(found, Unknown)
         assert found.after == 17.0
-    dated = verdicts(429, b"", 1, retry_after="Wed, 21 Oct 2026 07:28:00 GMT")
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("Wed, 21 Oct 2026 07:28:00 GMT", 30.0),
+        ("Wednesday, 21-Oct-26 07:28:00 GMT", 30.0),
+        ("Wed Oct 21 07:28:00 2026", 30.0),
+        ("Wed, 21 Oct 2026 09:28:00 +0200", 30.0),
+        ("Wed, 21 Oct 2026 07:27:00 GMT", 0.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 3600.0),
+        ("999999999999", 3600.0),
+        ("Wed, 41 Oct 2026 07:28:00 GMT", None),
+        ("soon", None),
+        ("-1", None),
+        ("1.5", None),
+        ("", None),
+    ],
+)
+def test_retry_after_may_be_a_date(header: str, seconds: float | None) -> None:
+    """All forms of RFC 9110, by the clock that is handed in; what is past is now, what is far off an hour."""
+    dated = verdicts(429, b"", 1, retry_after=header, now=1792567650.0)
     assert isinstance(dated, Unknown)
-    assert dated.after is None
+    assert dated.after == seconds
     assert dated.overloaded
 
 
