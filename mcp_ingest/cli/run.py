@@ -15,10 +15,11 @@ from mcp_ingest import __version__
 from mcp_ingest.cli._shared import config_option
 from mcp_ingest.config.load import load
 from mcp_ingest.config.model import Configuration
-from mcp_ingest.context import Share
+from mcp_ingest.context import Share, SystemClock
 from mcp_ingest.engine import folders
 from mcp_ingest.engine.daemon import Daemon
 from mcp_ingest.engine.log import set_up
+from mcp_ingest.engine.succession import had_a_supervisor, supervisors_lock
 from mcp_ingest.engine.tuning import tune_allocator, tune_collector
 from mcp_ingest.errors import IngestError
 from mcp_ingest.metrics import Metrics
@@ -107,14 +108,20 @@ async def _run(config: Configuration) -> None:
     logger = set_up(config.log, metrics)
     for warning in config.warnings:
         logger.warning("%s", warning)
-    share, orphans = _alone(config)
-    daemon = Daemon(config, metrics, logger, share=share, orphans=orphans)
-    await live(daemon, lambda: _serve(daemon, config))
+    directory, lock = Path(config.spool.directory), None
+    if had_a_supervisor(directory):
+        lock = await supervisors_lock(directory, asyncio.Event(), SystemClock(), logger)
+    try:
+        share, orphans = _alone(directory)
+        daemon = Daemon(config, metrics, logger, share=share, orphans=orphans)
+        await live(daemon, lambda: _serve(daemon, config))
+    finally:
+        if lock is not None:
+            lock.give()
 
 
-def _alone(config: Configuration) -> tuple[Share, list[int]]:
+def _alone(directory: Path) -> tuple[Share, list[int]]:
     """All of the work; workers of an earlier run may have left spools behind."""
-    directory = Path(config.spool.directory)
     orphans = folders.orphans(directory, 1)
     if not orphans:
         return Share(), orphans

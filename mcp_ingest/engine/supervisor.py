@@ -8,9 +8,7 @@ of them hold the supervisor's lock, so that the next supervisor begins when the 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,15 +16,14 @@ from mcp_ingest.config.model import Configuration
 from mcp_ingest.context import Clock, SystemClock
 from mcp_ingest.engine import folders, ports
 from mcp_ingest.engine.member import Member
-from mcp_ingest.engine.orders import ORPHAN_SECONDS, Orders
-from mcp_ingest.errors import IngestError, SpoolDiskError, SpoolError
+from mcp_ingest.engine.orders import Orders
+from mcp_ingest.engine.succession import supervisors_lock
+from mcp_ingest.errors import IngestError
 from mcp_ingest.metrics import WORKERS, Metrics
-from mcp_ingest.spool.files import Lock, cannot_use, make_directory
-from mcp_ingest.spool.spool import DISK_SECONDS
+from mcp_ingest.spool.files import Lock
 
 #: Seconds that the workers have for their clean end.
 STOP_SECONDS = 30.0
-_LOCK = "supervisor.lock"
 
 
 class Supervisor:
@@ -56,7 +53,7 @@ class Supervisor:
     async def run(self) -> None:
         """Hold the ports, run the workers until `stop`. IngestError: a port is taken, or a worker cannot start."""
         directory = Path(self.config.spool.directory)
-        lock = await self._lock(directory)
+        lock = await supervisors_lock(directory, self._stop, self._clock, self.log)
         if lock is None:
             return
         try:
@@ -82,37 +79,6 @@ class Supervisor:
         if missing or not self.members:
             return f"workers that do not listen: {', '.join(missing) or 'all'}"
         return None
-
-    async def _lock(self, directory: Path) -> Lock | None:
-        """The lock of the folder, which is made; None if told to stop while it waited.
-
-        It waits while nobody but workers of a supervisor that is gone has it, and while the disk refuses.
-        """
-        lock, said = Lock(directory, _LOCK), False
-        end = self._clock.monotonic() + ORPHAN_SECONDS + 5
-        while not self._stop.is_set():
-            try:
-                make_directory(directory)
-                lock.take(patience=0)
-            except OSError as error:
-                refused = cannot_use(error)
-                if not isinstance(refused, SpoolDiskError):
-                    raise refused from error
-                if not said:
-                    self.log.error("%s: it is tried again every %g s", refused, DISK_SECONDS)
-                said = True
-                await self._pause(DISK_SECONDS)
-            except SpoolError:
-                if _lives(lock.holder()) or self._clock.monotonic() > end:
-                    raise
-                await self._pause(0.1)
-            else:
-                return lock
-        return None
-
-    async def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stop.wait(), seconds)
 
     async def _run(self, lock: Lock, found: dict[str, int], directory: Path) -> None:
         count = self.config.workers
@@ -154,16 +120,3 @@ class Supervisor:
         self.metrics.gauge(WORKERS).set(listening)
         if listening == len(self.members):
             self.listens.set()
-
-
-def _lives(process: int | None) -> bool:
-    """Whether the process that took a lock is there; one with our own number was in another container."""
-    if process is None or process == os.getpid():
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sys
 from pathlib import Path
 
@@ -14,13 +13,10 @@ import yaml
 from mcp_ingest.config.load import load
 from mcp_ingest.engine import member, supervisor
 from mcp_ingest.engine.supervisor import Supervisor
-from mcp_ingest.errors import IngestError, SpoolError
+from mcp_ingest.errors import IngestError
 from mcp_ingest.metrics import WORKERS, Metrics
-from mcp_ingest.spool.files import Lock
 from tests.engine.parts import until
 from tests.engine.test_member import BEGIN, WORKS
-from tests.integration.servers import missing
-from tests.spool.test_care import read_only, remount
 
 
 def _supervisor(folder: Path, program: str = WORKS, workers: int = 3, directory: Path | None = None) -> Supervisor:
@@ -31,7 +27,7 @@ def _supervisor(folder: Path, program: str = WORKS, workers: int = 3, directory:
                 "inputs": {"forward": {"host": "127.0.0.1", "port": 0}},
                 "pipelines": {"p": {"match": "**", "stages": ["redact"]}},
                 "outputs": {"blackhole": None},
-                "spool": {"directory": str(directory or folder / "spool")},
+                "spool": {"directory": str(folder / "spool")},
                 "workers": workers,
             }
         )
@@ -77,58 +73,6 @@ async def test_a_worker_that_does_not_end_is_killed(
         above.stop()
     assert "3 workers did not end within" in caplog.text
     assert all(each.pid is None for each in above.members)
-
-
-async def test_a_disk_that_refuses_at_the_start_is_waited_for(
-    small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """As a daemon alone does: the workers are started when it is back, and it can be stopped meanwhile."""
-    monkeypatch.setattr(supervisor, "DISK_SECONDS", 0.05)
-    remount(small_disk, "ro")
-    if not read_only(small_disk):
-        missing("this file system cannot be made read-only")
-    for comes_back in (False, True):
-        above = _supervisor(tmp_path, directory=small_disk / "spool")
-        async with asyncio.TaskGroup() as group:
-            running = group.create_task(above.run())
-            await until(lambda: "Read-only file system" in caplog.text)
-            assert above.ready() == "workers that do not listen: all"
-            if comes_back:
-                remount(small_disk, "rw")
-                await asyncio.wait_for(above.listens.wait(), 30)
-            above.stop()
-            await asyncio.wait_for(running, 30)
-        assert caplog.text.count("it is tried again") == 1
-        caplog.clear()
-
-
-async def test_a_lock_of_the_living_is_an_error(tmp_path: Path) -> None:
-    """A spool that another supervisor has is said to be in use, at once."""
-    (tmp_path / "spool").mkdir()
-    lock = Lock(tmp_path / "spool", "supervisor.lock")
-    lock.take()
-    (tmp_path / "spool" / "supervisor.lock").write_text(f"{os.getppid()}\n")
-    try:
-        with pytest.raises(SpoolError, match=f"in use by process {os.getppid()}"):
-            await asyncio.wait_for(_supervisor(tmp_path).run(), 5)
-    finally:
-        lock.give()
-
-
-async def test_workers_of_one_that_is_gone_are_waited_for(tmp_path: Path) -> None:
-    """They hold its lock until they have ended; then the next supervisor begins."""
-    (tmp_path / "spool").mkdir()
-    lock = Lock(tmp_path / "spool", "supervisor.lock")
-    lock.take()
-    (tmp_path / "spool" / "supervisor.lock").write_text(f"{2**22 + 1}\n")  # no process has this number
-    above = _supervisor(tmp_path, workers=2)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(above.run())
-        await asyncio.sleep(0.3)
-        assert above.members == []
-        lock.give()
-        await asyncio.wait_for(above.listens.wait(), 30)
-        above.stop()
 
 
 async def test_orphans_and_positions_are_in_the_orders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

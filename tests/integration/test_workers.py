@@ -266,6 +266,21 @@ def test_ctrl_c_ends_all(tmp_path: Path) -> None:
         assert all(map(_is_gone, workers))
 
 
+def test_a_daemon_alone_follows_a_supervisor_that_was_killed(tmp_path: Path) -> None:
+    """It waits until the workers have noticed and ended, and then has the port and the spools."""
+    with Daemon(tmp_path, _blackhole(tmp_path)) as daemon:
+        for workers in (1, 2):
+            daemon.kill()
+            config = yaml.safe_load(daemon.config.read_text())
+            daemon.config.write_text(yaml.safe_dump({**config, "workers": workers}))
+            daemon.start()
+            with ForwardSender("127.0.0.1", daemon.forward_port) as sender:
+                sender.send("mcp", [(0, {"message": "x"})])
+        wait_until(daemon.drained)
+        assert sum(each["received"] for each in daemon.status()["inputs"].values()) == 2
+        daemon.assert_closed()
+
+
 def test_dead_letters_of_all_workers(tmp_path: Path) -> None:
     """They are listed, shown, replayed and dropped as those of one, whether the daemon runs or not."""
     config = _blackhole(tmp_path, pipelines={"p": {"match": "**", "stages": ["parse_json", "redact"]}})
