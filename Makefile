@@ -1,5 +1,5 @@
 # `make run` starts the daemon, `make test` runs the whole suite; both make their virtual environment first.
-# `make chaos` sends events for an hour while everything breaks that can: docs/chaos.md; `make chaos SEED=7` in other ways.
+# `make chaos` sends events for an hour and a half while everything breaks that can: docs/chaos.md; `make chaos SEED=7` in other ways.
 # `make perf` measures everything and writes perf/results/report.md; `make perf ONLY=S3 RUNS=3 PEER=fluent-bit` a part of it.
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(if $(shell $(p) -c 'import sys; 3 if sys.version_info >= (3, 11) else 1/0' 2>/dev/null && echo ok),$(p))) no-python-3.11-found)
 BIN := .venv/bin
@@ -27,12 +27,15 @@ guard: .venv/dev
 chaos: .venv/dev
 	$(BIN)/python -m tests.chaos --seconds 900 $(if $(SEED),--seed $(SEED))
 	$(BIN)/python -m tests.chaos --seconds 600 $(if $(SEED),--seed $(SEED)) --output store
+	$(BIN)/python -m tests.chaos --seconds 600 $(if $(SEED),--seed $(SEED)) --workers 2
 	$(BIN)/python -m tests.chaos --faults kill --kills 100 $(if $(SEED),--seed $(SEED))
 	$(BIN)/python -m tests.chaos --faults kill --kills 100 $(if $(SEED),--seed $(SEED)) --output store
+	$(BIN)/python -m tests.chaos --faults kill,worker_killed,supervisor_killed --rounds 100 $(if $(SEED),--seed $(SEED)) --workers 2
 	$(BIN)/python -m tests.chaos --faults refused_items --rounds 1 --lasting 60 $(if $(SEED),--seed $(SEED))
 	$(BIN)/python -m tests.chaos.backlog
 	$(BIN)/python -m tests.chaos.dead_output
 	$(BIN)/python -m tests.chaos.reloads
+	$(BIN)/python -m tests.chaos.damage $(if $(SEED),--seed $(SEED))
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
