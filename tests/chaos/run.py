@@ -162,5 +162,7 @@ def _is_whole(status: Status) -> bool:
 
 
 def _is_settled(scene: Scene, status: Status) -> bool:
+    if not _is_whole(status):
+        return False
     read = all(status["inputs"][each.name]["received"] >= each.lines for each in scene.tailed)
-    return read and _is_whole(status) and not any(output["held"] for output in status["outputs"].values())
+    return read and not any(output["held"] for output in status["outputs"].values())
