@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import msgspec
+import asyncio
+import os
+from pathlib import Path
 
-from mcp_ingest.context import Share
-from mcp_ingest.inputs.tail.files import Position
+import msgspec
+import pytest
+
+from mcp_ingest.context import Context, Share
+from mcp_ingest.inputs.tail.files import Position, open_file
 from mcp_ingest.inputs.tail.whose import Whose
+from tests.inputs.tail.durable import Durable, append, tailing
 
 INODES = range(1000)
 
@@ -43,3 +49,34 @@ def test_a_position_keeps_a_file_where_it_is() -> None:
             assert len([index for index in spools if whose[index].mine(inode)]) == 1
             assert not whose[5].mine(inode)
     assert whose[0].changed == {"/log/aa": 1, "/log/bb": 2, "/log/cc": 3}
+
+
+async def test_a_rotation_between_a_look_and_the_opening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What then stands at the path may be the other worker's file: still each line comes to one of them, once."""
+    path, lines = tmp_path / "app.log", [str(number) for number in range(40)]
+    left = iter(lines)
+
+    def rotate() -> None:
+        if (line := next(left, None)) is not None:
+            if path.exists():
+                path.rename(tmp_path / f"app.log.{line}")
+            append(path, line)
+
+    def rotated_first(place: str) -> tuple[int, os.stat_result]:
+        if place == str(path):
+            rotate()
+        return open_file(place)
+
+    monkeypatch.setattr("mcp_ingest.inputs.tail.followed.open_file", rotated_first)
+    one, two = Durable(), Durable()
+    async with (
+        asyncio.timeout(30),
+        tailing(one, tmp_path / "app.log*", context=Context("app", share=Share(0, 2))),
+        tailing(two, tmp_path / "app.log*", context=Context("app", share=Share(1, 2))),
+    ):
+        while {*one.messages, *two.messages} != {*lines}:
+            rotate()
+            await asyncio.sleep(0.05)
+    assert sorted(one.messages + two.messages) == sorted(lines)
+    assert one.messages
+    assert two.messages

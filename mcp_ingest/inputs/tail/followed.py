@@ -76,8 +76,8 @@ class Followed:
         """Take over what a scan saw; files not seen before begin at their end or at their head."""
         present: set[File] = set()
         for path, status in found.items():
-            if identity_of(status) in self._own or not self._whose.mine(status.st_ino):
-                continue  # our own log: reading it would feed it; or another worker's file
+            if not self._is_ours_to_read(identity_of(status)):
+                continue
             file = self.files.get(identity_of(status)) or self._begin(path, at_end)
             if file is None:
                 continue
@@ -94,6 +94,10 @@ class Followed:
         self._paths = {file.path: file for file in self.files.values() if file.gone is None}
         self._gone = {file for file in self.files.values() if file.gone is not None}
 
+    def _is_ours_to_read(self, identity: Identity) -> bool:
+        """Not our own log, which reading would feed, nor another worker's file."""
+        return identity not in self._own and self._whose.mine(identity[1])
+
     def _begin(self, path: str, at_end: bool) -> File | None:
         try:
             fd, status = open_file(path)
@@ -102,9 +106,10 @@ class Followed:
             return None
         self._refused.discard(path)
         identity = identity_of(status)
-        if identity in self.files:  # it was renamed between the scan and the opening
+        followed = self.files.get(identity)
+        if followed or not self._is_ours_to_read(identity):  # another file than the scan saw there
             os.close(fd)
-            return self.files[identity]
+            return followed
         known = self._known(fd, path, identity)
         if known:
             file = File.restored(known[0], path, identity, known[1], fd)
@@ -200,7 +205,7 @@ class Followed:
             for name, beside in rotated(directory, names).items():
                 for place, status in sorted(beside, key=lambda each: each[1].st_mtime_ns):
                     unseen = status.st_mtime_ns > names[name] and status.st_ino not in known
-                    if unseen and self._whose.mine(status.st_ino):
+                    if unseen and self._is_ours_to_read(identity_of(status)):
                         known.add(status.st_ino)
                         self._adopt_one(place, os.path.join(directory, name))
 
@@ -210,8 +215,11 @@ class Followed:
         except OSError as error:
             self.refuse(place, error)
             return
-        now = self._clock.time_ns()
-        self._follow_gone(File.new(new_uid(now), path, identity_of(status), now, fd, 0), place, fd)
+        now, identity = self._clock.time_ns(), identity_of(status)
+        if identity in self.files or not self._is_ours_to_read(identity):  # not the one that was seen there
+            os.close(fd)
+            return
+        self._follow_gone(File.new(new_uid(now), path, identity, now, fd, 0), place, fd)
 
     def _waiting(self) -> list[tuple[bytes, Position]]:
         """Stored files that are not followed and no longer where they stood."""
