@@ -8,4 +8,5 @@
     senders.py    forward with ack          tailed.py    files that grow and are rotated
     proxy.py      in front of Elasticsearch daemon.py    the daemon, with a clock that can be set
     book.py       what was sent             audit.py     what became of it      report.py  the figures
+    taken.py      who took which chunk
 """

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from mcp_ingest.engine.folders import folder_of, workers_there
 from mcp_ingest.engine.search.checks import Between, Everything
 from mcp_ingest.engine.search.store import search
-from tests.chaos.book import Comparison, key_of
+from tests.chaos.book import Book, Comparison, key_of
 from tests.chaos.scene import Scene
 from tests.chaos.senders import SOURCE
+from tests.chaos.taken import taken
 from tests.integration.servers import Elasticsearch
 
 _PAGE = 10_000
@@ -48,10 +50,11 @@ async def audit(scene: Scene) -> tuple[Comparison, Status, list[str]]:
     running = await scene.daemon.run("status", "--json")
     problems = [] if running.returncode == 0 else [f"`mcp-ingest status` ended with {running.returncode}"]
     status: Status = json.loads(running.stdout)
-    problems += books(scene, status)
     code = await scene.daemon.stop()
     if code != 0:
         problems.append(f"SIGTERM at the end: exit code {code}")
+    anew, found = await asyncio.to_thread(_taken_anew, scene)
+    problems += found + books(scene.book, [each.name for each in scene.tailed], status, anew)
     stopped: Status = json.loads((await scene.daemon.run("status", "--json")).stdout)
     if _terms(stopped, "outputs") != _terms(status, "outputs") or _terms(stopped, "inputs") != _terms(status, "inputs"):
         problems.append(f"the stopped spool has another ledger: {stopped['ledger']} and before {status['ledger']}")
@@ -64,34 +67,36 @@ async def audit(scene: Scene) -> tuple[Comparison, Status, list[str]]:
     return compared, status, problems
 
 
-def books(scene: Scene, status: Status) -> list[str]:
+def books(book: Book, tailed: Iterable[str], status: Status, anew: int) -> list[str]:
     """What the daemon's ledger says that is not so.
 
-    With several workers a chunk that is sent again may come to another one, which takes it anew: exactly these events
-    are above what was sent, and each is a duplicate at the output.
+    `anew` events were taken a second time, by another worker than the first: exactly these are accepted above what was
+    sent, and each is a duplicate at the output.
     """
     problems = [f"a sum is open: {row}" for row in status["sums"] if not row["closed"]]
     ways = _terms(status, "inputs")
-    taken = {name: ways.get(_INPUTS.get(name, name), Counter())["accepted"] for name in (SOURCE, *_names(scene))}
-    anew = max(taken[SOURCE] - scene.book.sent(SOURCE), 0) if scene.options.workers > 1 else 0
-    for name, counted in taken.items():
-        sent = scene.book.sent(name)
-        if counted != sent + (anew if name == SOURCE else 0):
-            problems.append(f"{name}: {sent} events were sent, the ledger has {counted} accepted")
+    expected = {"forward": book.sent(SOURCE) + anew, **{name: book.sent(name) for name in tailed}}
+    for name, count in expected.items():
+        if (accepted := ways.get(name, Counter())["accepted"]) != count:
+            problems.append(f"{name}: {count} events were taken, the ledger has {accepted} accepted")
     for name, terms in _terms(status, "outputs").items():
         done = sum(terms[term] for term in _DONE)
-        if done != scene.book.sent() + anew or terms["duplicate"] < anew or terms.keys() - {"assigned", *_DONE}:
-            problems.append(f"{name}: {scene.book.sent()} events were sent, the ledger has {dict(terms)}")
+        if done != book.sent() + anew or terms["duplicate"] < anew or terms.keys() - {"assigned", *_DONE}:
+            sent = f"{book.sent()} events were sent, {anew} of them taken twice"
+            problems.append(f"{name}: {sent}, the ledger has {dict(terms)}")
     if status["spool"]["dead_letters"]:
         problems.append(f"there are {status['spool']['dead_letters']} dead letters")
     return problems
 
 
-_INPUTS = {SOURCE: "forward"}
-
-
-def _names(scene: Scene) -> list[str]:
-    return [each.name for each in scene.tailed]
+def _taken_anew(scene: Scene) -> tuple[int, list[str]]:
+    """How many events of forward chunks a second worker took too, by the stopped spools; what is wrong about that."""
+    folders = [folder_of(scene.spool, index) for index in workers_there(scene.spool)]
+    took = [taken(folder, scene.forward.made, scene.peer) for folder in folders]
+    anew = sum(took) - scene.book.sent(SOURCE)
+    if anew < 0 or (anew and len(folders) == 1):
+        return 0, [f"{scene.book.sent(SOURCE)} events were sent in forward chunks, the spools took {took}"]
+    return anew, []
 
 
 def _terms(status: Status, way: str) -> dict[str, Counter[str]]:

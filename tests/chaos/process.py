@@ -51,19 +51,19 @@ class DaemonProcess:
         self._prefix = list(prefix)
         self._environment = {**os.environ, "PYTHONPATH": str(ROOT), VARIABLE: str(control.path)}
         self.config = directory / "mcp-ingest.yaml"
-        self.config.write_text(yaml.safe_dump(config, sort_keys=False))
+        self._write({**config, "workers": 1})
         self.log = directory / "daemon.log"
         self.lives = 0
         self._numbers = numbers
         self._process: subprocess.Popen[bytes] | None = None
+        self._left: list[int] = []  # workers whose supervisor was killed
 
     # --- its life ---
 
     def spawn(self) -> None:
         """Start it; it is not ready yet."""
         self.lives += 1
-        config = yaml.safe_load(self.config.read_text())
-        self.config.write_text(yaml.safe_dump({**config, "workers": next(self._numbers)}, sort_keys=False))
+        self._write({**self.configuration(), "workers": next(self._numbers)})
         command = [*self._prefix, sys.executable, "-m", "tests.chaos.daemon", "-c", str(self.config)]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -71,20 +71,28 @@ class DaemonProcess:
             )
 
     def kill(self) -> None:
-        """`kill -9` of the daemon and, where it has some, of all its workers."""
-        workers = self.workers()
+        """`kill -9` of the daemon and, where it has or had some, of all its workers."""
         self.kill_supervisor()
-        for worker in workers:
+        for worker in self._left:
             _signal(worker, signal.SIGKILL)
-        while any(map(_lives, workers)):
+        while self.left():
             time.sleep(0.001)
 
     def kill_supervisor(self) -> None:
         """`kill -9` of the process that was started; its workers, if it has some, go on until they notice."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGSTOP)  # it must not start another one meanwhile
+        self._left = [*self.left(), *self.workers()]
         process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
+        process.kill()
+        process.wait()
+
+    def left(self) -> list[int]:
+        """The workers of supervisors that were killed which have not ended so far."""
+        there = {child for child, _ in _parents()}
+        self._left = [worker for worker in self._left if worker in there]
+        return self._left
 
     def kill_worker(self, rng: random.Random) -> None:
         """`kill -9` of one of its workers, if it has some now."""
@@ -109,20 +117,21 @@ class DaemonProcess:
             process.wait()
             raise DaemonError(f"it did not end within {_STOP_SECONDS:.0f} s of SIGTERM") from None
 
-    def freeze(self) -> Callable[[], None]:
-        """Stop it in its tracks (SIGSTOP); what is returned lets it go on, if it still lives."""
-        process = self._process
-        if process is None:
+    def freeze(self, rng: random.Random) -> Callable[[], None]:
+        """Stop it in its tracks (SIGSTOP); what is returned lets it go on, as far as it still lives.
+
+        With several workers all processes, one worker, or the supervisor alone.
+        """
+        if self._process is None:
             return lambda: None
-        process.send_signal(signal.SIGSTOP)
-        workers = self.workers()
-        for worker in workers:
-            _signal(worker, signal.SIGSTOP)
+        everybody = [self._process.pid, *self.workers()]
+        frozen = rng.choice((everybody, [rng.choice(everybody)]))
+        for process in frozen:
+            _signal(process, signal.SIGSTOP)
 
         def thaw() -> None:
-            process.send_signal(signal.SIGCONT)
-            for worker in workers:
-                _signal(worker, signal.SIGCONT)
+            for process in frozen:
+                _signal(process, signal.SIGCONT)
 
         return thaw
 
@@ -130,6 +139,21 @@ class DaemonProcess:
         """SIGHUP: it reads its configuration again, if it lives; before it answers that would end it."""
         if await asyncio.to_thread(self._page, "/-/healthy") is not None and self._process is not None:
             self._process.send_signal(signal.SIGHUP)
+
+    def configuration(self) -> dict[str, Any]:
+        """What it reads at its next start or reload."""
+        config: dict[str, Any] = yaml.safe_load(self.config.read_text())
+        return config
+
+    def configure(self, config: dict[str, Any]) -> None:
+        """Let it read this from now on; its number of workers stays, no reload can change it."""
+        self._write({**config, "workers": self.configuration()["workers"]})
+
+    def _write(self, config: dict[str, Any]) -> None:
+        """At once: whoever reads meanwhile finds the old one or the new one, whole."""
+        written = self.config.with_suffix(".new")
+        written.write_text(yaml.safe_dump(config, sort_keys=False))
+        written.rename(self.config)
 
     @property
     def is_down(self) -> bool:
@@ -183,10 +207,6 @@ class DaemonProcess:
 def _signal(process: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(process, number)
-
-
-def _lives(process: int) -> bool:
-    return any(child == process for child, _ in _parents())
 
 
 def _parents() -> Iterator[tuple[int, int]]:

@@ -45,7 +45,7 @@ class Report:
         forward = scene.forward
         self.sent = [
             f"sent {scene.book.sent():,}, acknowledged {scene.book.acknowledged():,}",
-            f"forward: {forward.chunks:,} chunks, {forward.sent_again:,} sent again",
+            f"forward: {len(forward.made):,} chunks, {forward.sent_again:,} sent again",
             *(f"{each.name} file: {each.lines:,} lines, {each.rotations:,} rotations" for each in scene.tailed),
             f"the daemon had {scene.daemon.lives:,} lives",
         ]

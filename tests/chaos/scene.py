@@ -57,6 +57,7 @@ class Scene:
     daemon: DaemonProcess
     server: Elasticsearch | None
     index: str  # what the names of its indices begin with
+    peer: str = LOOPBACK  # the address that forward comes from
     patience: float = 90.0  # seconds for whatever must come back by itself
     missing: dict[str, str] = field(default_factory=dict)
     _proxy: Proxy | None = None
@@ -95,7 +96,16 @@ class Scene:
     @property
     def store(self) -> Path:
         """The folder of the embedded store."""
-        return (self._disk.folder if self._disk else self.directory) / "store"
+        return self._folder / "store"
+
+    @property
+    def spool(self) -> Path:
+        """The folder of the spools."""
+        return self._folder / "spool"
+
+    @property
+    def _folder(self) -> Path:
+        return self._disk.folder if self._disk else self.directory
 
     def lasts(self, rng: random.Random, least: float, most: float) -> float:
         """Seconds that a fault lasts, by its dice or by the command line."""
@@ -139,7 +149,7 @@ async def scene(options: Options, directory: Path, server: Elasticsearch | None)
         forward = Forward(book, (there, ports[0]), options.rate, options.seed)
         yield Scene(
             options, directory, book, control, forward, [quick, slow], daemon, server, index,
-            missing=missing, _proxy=before, _disk=small, _network=net,
+            peer=here, missing=missing, _proxy=before, _disk=small, _network=net,
         )  # fmt: skip
 
 

@@ -1,8 +1,9 @@
 """Forward with ack: chunks of numbered events over several connections, sent again until they are acknowledged.
 
 What a connection had under way when it broke, or when no ack came, goes back to all of them: whichever is free sends it
-again, under the same chunk id, as Fluentd does after a failover. Now and then a chunk is sent twice at once, is large
-enough to be taken in slices, or breaks off in the middle; and some ids are of Fluent Bit's kind.
+again, under the same chunk id, as Fluentd does after a failover. Now and then a chunk is sent twice at once (over two
+connections: two workers may take it), is large enough to be taken in slices, or breaks off in the middle; and some ids
+are of Fluent Bit's kind.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from mcp_ingest.codecs.forward import encode_forward, encode_message, encode_pac
 from tests.chaos.book import Book, message
 
 SOURCE = "f"
+TAG = "chaos.forward"
 CONNECTIONS = 3
 _WINDOW = 4  # chunks unacknowledged on a connection
 _PATIENCE = 6.0  # seconds for an ack
@@ -48,11 +50,13 @@ class Forward:
     """Sends about `rate` events a second to `address` until `finish`, and then until all is acknowledged."""
 
     def __init__(self, book: Book, address: tuple[str, int], rate: float, seed: int) -> None:
-        self.chunks = self.sent_again = 0
+        self.made: list[Chunk] = []
+        self.sent_again = 0
         self.last_ack = 0.0  # monotonic
         self._book, self._address, self._rate = book, address, rate
         self._rng = random.Random(seed)
         self._unsent: deque[Chunk] = deque()
+        self._twins: deque[tuple[Chunk, dict[str, Chunk]]] = deque()  # under way already, over that connection
         self._under_way: list[dict[str, Chunk]] = []  # by connection, what it waits for the acks of
         self._next = time.monotonic()
         self._finishing = False
@@ -69,21 +73,24 @@ class Forward:
 
     def unacknowledged(self) -> int:
         """Chunks that were sent and not acknowledged so far."""
-        return sum(map(len, self._under_way)) + len(self._unsent)
+        return sum(map(len, self._under_way)) + len(self._unsent) + len(self._twins)
 
     # --- what to send ---
 
-    def _take(self) -> Iterator[Chunk]:
-        """The next chunk, if one is due: what is to be sent again comes first."""
+    def _take(self, waiting: dict[str, Chunk]) -> Iterator[Chunk]:
+        """The next chunk for the connection with this under way, if one is due: what is sent again comes first."""
         if self._unsent:
             self.sent_again += 1
             yield self._unsent.popleft()
+        elif self._twins and self._twins[0][1] is not waiting:
+            self.sent_again += 1
+            yield self._twins.popleft()[0]
         elif not self._finishing and time.monotonic() >= self._next:
             chunk = self._make()
             self._next = max(self._next + min(len(chunk.numbers), _LARGEST) / self._rate, time.monotonic() - 1)
-            self.chunks += 1
+            self.made.append(chunk)
             if self._rng.random() < _TWICE_SHARE:
-                self._unsent.append(chunk)
+                self._twins.append((chunk, waiting))
             yield chunk
 
     def _make(self) -> Chunk:
@@ -95,12 +102,12 @@ class Forward:
         raw = rng.randbytes(16)
         chunk = raw.hex().encode() if rng.random() < _HASH_SHARE else base64.b64encode(raw)
         if mode == "message":
-            frame = encode_message("chaos.forward", *entries[0], chunk)
+            frame = encode_message(TAG, *entries[0], chunk)
         elif mode == "forward":
-            frame = encode_forward("chaos.forward", entries, chunk)
+            frame = encode_forward(TAG, entries, chunk)
         else:
             assert mode not in ("message", "forward")
-            frame = encode_packed("chaos.forward", pack_entries(entries), compressed=mode, chunk=chunk)
+            frame = encode_packed(TAG, pack_entries(entries), compressed=mode, chunk=chunk)
         return Chunk(chunk.decode(), frame, numbers)
 
     # --- one connection after another ---
@@ -127,7 +134,7 @@ class Forward:
     ) -> None:
         answers = msgpack.Unpacker(raw=False)
         while not (self._finishing and not self.unacknowledged()):
-            while len(waiting) < _WINDOW and (chunk := next(self._take(), None)):
+            while len(waiting) < _WINDOW and (chunk := next(self._take(waiting), None)):
                 waiting[chunk.id] = chunk
                 if self._rng.random() < _CUT_SHARE:
                     writer.write(chunk.frame[: self._rng.randrange(len(chunk.frame))])

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 
 from tests.chaos.faults import Fault
 from tests.chaos.process import DaemonError
 from tests.chaos.scene import Scene
+
+_ORPHAN_SECONDS = 25.0  # 15 are promised; a worker that was frozen notices late
 
 
 async def _kill(scene: Scene, rng: random.Random) -> None:
@@ -32,8 +35,13 @@ async def _kill_worker(scene: Scene, rng: random.Random) -> None:
 
 async def _kill_supervisor(scene: Scene, rng: random.Random) -> None:
     scene.daemon.kill_supervisor()
+    end = time.monotonic() + _ORPHAN_SECONDS
     await asyncio.sleep(rng.choice((0.0, rng.uniform(0.1, 1.5))))
     scene.daemon.spawn()
+    while left := scene.daemon.left():
+        if time.monotonic() > end:
+            raise DaemonError(f"workers {left} live {_ORPHAN_SECONDS:.0f} s after their supervisor was killed")
+        await asyncio.sleep(0.05)
 
 
 FAULTS = (

@@ -33,19 +33,17 @@ def _others(config: dict[str, Any], pipelines: Path) -> dict[str, Any]:
 
 
 async def _reload(scene: Scene, rng: random.Random) -> None:
-    path = scene.daemon.config
-    before = path.read_text()
-    others = _others(yaml.safe_load(before), path.with_name("other-pipelines.yaml"))
-    both = before, yaml.safe_dump(others, sort_keys=False)
+    before = scene.daemon.configuration()
+    both = before, _others(before, scene.daemon.config.with_name("other-pipelines.yaml"))
     end, turn = time.monotonic() + scene.lasts(rng, 0.5, 8), 0
     try:
         while time.monotonic() < end:
             turn += 1
-            path.write_text(both[turn % 2])
+            scene.daemon.configure(both[turn % 2])
             await scene.daemon.hang_up()
             await asyncio.sleep(rng.uniform(0.05, 0.5))
     finally:
-        path.write_text(before)
+        scene.daemon.configure(before)
         await scene.daemon.hang_up()
 
 
