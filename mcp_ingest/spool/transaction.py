@@ -60,6 +60,8 @@ class Damage:
     why: str
 
 
+#: Why what was owed of such a chunk is lost.
+DAMAGED_CHUNK = "damaged chunk"
 #: What letters take of the file and of the log by their bytes: their pages are not full. And what the rest takes.
 _PAGES_FOR_LETTERS = 1.4
 _LOG_FOR_REST = 2**17
@@ -377,11 +379,15 @@ class Transaction:
             letter.output_type = kind
         self._letters += settlement.letters
         self.changes.ledger.update(settlement.ledger)
+        before = self.changes.held[output]
         candidates = self._move_mark(output, settlement.mark)
         for pending in settlement.pending:
             if (size := self._replace_pending(output, pending)) is not None:
                 candidates[pending.chunk] = size
         self._delete_settled(output, candidates)
+        settled = sum(count for key, count in settlement.ledger.items() if isinstance(key, OutputKey))
+        if (beyond := settled + self.changes.held[output] - before) > 0:
+            self._take_back_lost(settlement.output, beyond)
 
     def _move_mark(self, output: int, mark: int | None) -> dict[int, int]:
         """The chunks of this output that the mark passes over, with their bytes."""
@@ -457,7 +463,7 @@ class Transaction:
                     "SELECT coalesce(sum(events), 0) FROM pending WHERE output = ? AND chunk = ?", (output, number)
                 ).fetchone()
             execute("DELETE FROM pending WHERE output = ? AND chunk = ?", (output, number))
-            self.changes.ledger[OutputKey(names[output], Term.LOST, "damaged chunk")] += lost
+            self.changes.ledger[OutputKey(names[output], Term.LOST, DAMAGED_CHUNK)] += lost
             self.changes.held[output] -= lost
             self.touched.add(output)
             if self.last[output] == number:
@@ -472,6 +478,15 @@ class Transaction:
         execute("DELETE FROM owed WHERE chunk = ?", (number,))
         execute("DELETE FROM chunks WHERE number = ?", (number,))
         self.changes.gone.append(number)
+
+    def _take_back_lost(self, output: str, events: int) -> None:
+        """More came to an end than was owed: it was counted as lost while it was under way from memory."""
+        key = OutputKey(output, Term.LOST, DAMAGED_CHUNK)
+        row = self._connection.execute(
+            "SELECT count FROM ledger WHERE scope = 'output' AND name = ? AND term = ? AND reason = ?",
+            (output, key.term, key.reason),
+        ).fetchone()
+        self.changes.ledger[key] -= min(events, (row[0] if row else 0) + self.changes.ledger[key])
 
     def _body(self, number: int) -> bytes | None:
         try:

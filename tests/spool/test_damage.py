@@ -130,6 +130,32 @@ async def test_a_settlement_of_a_chunk_in_quarantine_is_harmless(tmp_path: Path)
         assert spool.held(ES).events == 0
 
 
+@pytest.mark.parametrize("answered_first", [False, True])
+async def test_what_was_under_way_when_its_chunk_went_is_lost_or_delivered_never_both(
+    tmp_path: Path, answered_first: bool
+) -> None:
+    """One output has a chunk from memory, another finds it damaged: what the first delivers is not lost any more."""
+    async with opened(tmp_path) as spool:
+        for _ in range(3):
+            await spool.commit(intake(chunk(5, (ES, "archive"))))
+        if answered_first:  # but for two events, which are sent again
+            await spool.settle(delivered(ES, 3, 13, Pending(ES, 2, "logs", [0, 1])))
+        await spool.quarantine(2, "a bit was flipped")
+        assert spool.ledger()[OutputKey(ES, Term.LOST, "damaged chunk")] == (2 if answered_first else 5)
+        if answered_first:
+            await spool.settle(delivered(ES, 3, 2, Pending(ES, 2, "logs", [])))
+        else:
+            await spool.settle(delivered(ES, 3, 14, Pending(ES, 2, "logs", [0])))  # one event was refused: that is lost
+        ledger = spool.ledger()
+        lost = 0 if answered_first else 1
+        assert ledger[OutputKey(ES, Term.LOST, "damaged chunk")] == lost
+        assert ledger[OutputKey(ES, Term.DELIVERED)] == 15 - lost
+        assert ledger[OutputKey("archive", Term.LOST, "damaged chunk")] == 5
+        assert (spool.held(ES).events, spool.held("archive").events) == (0, 10)
+    async with opened(tmp_path) as spool:
+        assert spool.ledger() == ledger
+
+
 # --- the process dies --------------------------------------------------------------------------------------
 
 _VICTIM = """
