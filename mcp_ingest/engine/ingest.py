@@ -27,6 +27,9 @@ from mcp_ingest.spool import Spool
 TURN_EVENTS = 2000
 #: Commits under way at once: the chain works on the next while the disk is busy with these.
 COMMITS = 4
+#: Rounds of the event loop before a turn, so that the acks of the commit that ended leave first and not after it, and
+#: what has come meanwhile is read and taken along.
+_ACKS_FIRST = 2
 
 
 @dataclass(slots=True)
@@ -76,6 +79,8 @@ class Ingest:
                     return
                 self._wake.clear()
                 await self._wake.wait()
+            for _ in range(_ACKS_FIRST):
+                await asyncio.sleep(0)
             if await self._room() and not self._paused:
                 self._turn()
 

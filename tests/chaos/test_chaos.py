@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,16 +18,6 @@ from tests.chaos.scene import Options, Scene
 from tests.integration.servers import Elasticsearch
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Elasticsearch]:
-    """One that is killed here, and nobody else's."""
-    made = Elasticsearch()
-    try:
-        yield made.start()
-    finally:
-        made.close()
-
-
 def _run(directory: Path, server: Elasticsearch | None, names: str, **more: float) -> Report:
     chosen = tuple(names.split())
     output = "elasticsearch" if server else "store"
@@ -38,19 +27,19 @@ def _run(directory: Path, server: Elasticsearch | None, names: str, **more: floa
     return report
 
 
-def test_faults_before_elasticsearch_cost_nothing(tmp_path: Path, server: Elasticsearch) -> None:
+def test_faults_before_elasticsearch_cost_nothing(tmp_path: Path, elasticsearch: Elasticsearch) -> None:
     """Every acknowledged event is in the real Elasticsearch once and every sum closes, whatever struck meanwhile."""
     names = "kill elasticsearch_paused refused_items half"
-    report = _run(tmp_path, server, names)
+    report = _run(tmp_path, elasticsearch, names)
     assert report.problems == []
     assert report.injected.keys() | report.skipped.keys() == set(names.split())
     assert report.compared.stored > 1000
 
 
-def test_faults_of_several_workers_cost_nothing(tmp_path: Path, server: Elasticsearch) -> None:
+def test_faults_of_several_workers_cost_nothing(tmp_path: Path, elasticsearch: Elasticsearch) -> None:
     """Nor do those of single processes, nor more and fewer workers from life to life."""
     names = "worker_killed supervisor_killed kill commits_fail clock"
-    report = _run(tmp_path, server, names, workers=2)
+    report = _run(tmp_path, elasticsearch, names, workers=2)
     assert report.problems == []
     assert report.injected.keys() == set(names.split())
     assert report.compared.stored > 1000
@@ -65,7 +54,7 @@ def test_faults_before_the_store_cost_nothing(tmp_path: Path) -> None:
     assert report.compared.stored > 1000
 
 
-def test_a_lie_is_found(tmp_path: Path, server: Elasticsearch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lie_is_found(tmp_path: Path, elasticsearch: Elasticsearch, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where somebody says 201 and stores nothing, the kit says so: it can fail."""
 
     async def strike(scene: Scene, _: object) -> None:
@@ -80,7 +69,7 @@ def test_a_lie_is_found(tmp_path: Path, server: Elasticsearch, monkeypatch: pyte
 
     liar = Fault("liar", "201 for what was never stored", strike, "elasticsearch")
     monkeypatch.setattr(running, "faults", lambda: {**faults(), "liar": liar})
-    report = _run(tmp_path, server, "liar")
+    report = _run(tmp_path, elasticsearch, "liar")
     assert any("acknowledged and not stored" in problem for problem in report.problems)
 
 

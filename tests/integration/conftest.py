@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +12,20 @@ import pytest
 from mcp_ingest.context import Context
 from mcp_ingest.outputs.elasticsearch import Elasticsearch as ElasticsearchOutput
 from mcp_ingest.outputs.elasticsearch import ElasticsearchConfig
+from tests.integration import servers
 from tests.integration.servers import Elasticsearch
 from tests.integration.writing import Make
+
+
+@pytest.fixture(scope="session")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Elasticsearch, Path]]:
+    """One server with TLS and users for the whole run, and the folder of its authority: see `servers.secured`."""
+    directory = tmp_path_factory.mktemp("authority")
+    server = servers.secured(directory)
+    try:
+        yield server.start(), directory
+    finally:
+        server.close()
 
 
 @pytest.fixture

@@ -97,36 +97,31 @@ def test_kill_9_under_rotation(tmp_path: Path, elasticsearch: Elasticsearch) -> 
     assert set(found.values()) == {1}
 
 
-def test_elasticsearch_killed_and_started_again(tmp_path: Path) -> None:
+def test_elasticsearch_killed_and_started_again(tmp_path: Path, elasticsearch: Elasticsearch) -> None:
     """While Elasticsearch is killed and comes back, nothing is lost and nothing doubled; the state tells why."""
-    server = Elasticsearch()
-    try:
-        server.start()
-        index = "outage"
-        logs = tmp_path / "logs"
-        logs.mkdir()
-        inputs = {"files": {"type": "tail", "paths": [str(logs / "*.log")], "start_at": "head", "tag": "mcp.file"}}
-        writer = _Writer(logs, _real_lines(6000), seed=3)
-        with Daemon(tmp_path, to_elasticsearch(server.url, index, inputs)) as daemon:
-            for _ in range(2):
-                for _ in range(10):
-                    writer.write(100)
-                    time.sleep(0.02)
-                server.kill()
-                writer.write(500)
-                writer.rotate()
-                wait_until(lambda: daemon.status()["outputs"]["elasticsearch"]["state"] == "waiting", 60)
-                daemon.kill()
-                writer.write(500)
-                daemon.start()
-                assert daemon.get("/-/ready")[0] == 200
-                server.restart()
-            writer.write(6000)
-            wait_until(lambda: server.count(index) >= 6000, 90, what="6000 lines in Elasticsearch")
-            wait_until(daemon.drained)
-            daemon.assert_closed()
-        found = _numbers(server, index)
-    finally:
-        server.close()
+    index = f"outage-{time.time_ns()}"
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    inputs = {"files": {"type": "tail", "paths": [str(logs / "*.log")], "start_at": "head", "tag": "mcp.file"}}
+    writer = _Writer(logs, _real_lines(6000), seed=3)
+    with Daemon(tmp_path, to_elasticsearch(elasticsearch.url, index, inputs)) as daemon:
+        for _ in range(2):
+            for _ in range(10):
+                writer.write(100)
+                time.sleep(0.02)
+            elasticsearch.kill()
+            writer.write(500)
+            writer.rotate()
+            wait_until(lambda: daemon.status()["outputs"]["elasticsearch"]["state"] == "waiting", 60)
+            daemon.kill()
+            writer.write(500)
+            daemon.start()
+            assert daemon.get("/-/ready")[0] == 200
+            elasticsearch.restart()
+        writer.write(6000)
+        wait_until(lambda: elasticsearch.count(index) >= 6000, 90, what="6000 lines in Elasticsearch")
+        wait_until(daemon.drained)
+        daemon.assert_closed()
+    found = _numbers(elasticsearch, index)
     assert len(found) == 6000
     assert set(found.values()) == {1}

@@ -33,7 +33,6 @@ from mcp_ingest.verdict import (
     Unknown,
     Verdicts,
 )
-from tests.integration import servers
 from tests.integration.servers import Elasticsearch
 from tests.integration.writing import Make, each, eventually, request
 
@@ -399,17 +398,6 @@ async def test_a_killed_server_is_unknown_until_it_is_back(narrow: Elasticsearch
 
 
 # --- TLS and a password ------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Elasticsearch, Path]]:
-    """A server with TLS and users, and the folder of its authority."""
-    directory = tmp_path_factory.mktemp("authority")
-    server = servers.secured(directory)
-    try:
-        yield server.start(), directory
-    finally:
-        server.close()
 
 
 async def test_a_wrong_password_parks_all_and_heals(

@@ -6,42 +6,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
-import trustme
-
 from mcp_ingest.client.forward import ForwardSender
 from tests.integration.configurations import to_elasticsearch
 from tests.integration.daemon import Daemon, wait_until
 from tests.integration.servers import Elasticsearch
-
-ROLES = """\
-writer:
-  cluster: ["monitor", "manage_index_templates"]
-  indices:
-    - names: ["secured-*"]
-      privileges: ["auto_configure", "create_doc", "create_index"]
-"""
-
-
-@pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    directory = tmp_path_factory.mktemp("authority")
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(directory / "ca.pem"))
-    trustme.CA().cert_pem.write_to_path(str(directory / "stranger.pem"))
-    certificate = authority.issue_cert("127.0.0.1", "localhost")
-    certificate.private_key_pem.write_to_path(str(directory / "key.pem"))
-    chain = directory / "chain.pem"
-    chain.write_bytes(b"".join(pem.bytes() for pem in certificate.cert_chain_pems))
-    users = {"admin": ("admin-password", "superuser"), "shipper": ("right-password", "writer")}
-    server = Elasticsearch(
-        users=users, roles=ROLES, certificate=(directory / "key.pem", chain), authority=directory / "ca.pem"
-    )
-    try:
-        server.start()
-        yield server, directory
-    finally:
-        server.close()
 
 
 def _lines(daemon: Daemon, part: str) -> list[str]:
