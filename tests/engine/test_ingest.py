@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -270,6 +271,36 @@ async def test_between_turns_nothing_is_committed(tmp_path: Path) -> None:
         assert spool.held("out").events == 5
         lines = [line for chunk in await spool.fresh("out", 0, 2**20) for line in chunk.lines]
         assert [b'"n":%d' % n in line for n, line in enumerate(lines, 1)] == [True] * 5
+
+
+async def test_who_was_taken_hears_of_it_before_the_next_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn is work: it begins when the emits of the commit before have returned, and takes what they bring next."""
+    async with spool_in(tmp_path) as spool, ingesting(spool) as ingest:
+        emit, real, held = ingest.emit_for("in"), spool.submit, _hold(spool, monkeypatch)
+        turns: list[int] = []
+        make = IntakeMaker.make
+
+        def counted(self: IntakeMaker, emits: list[Any]) -> Made:
+            turns.append(len(emits))
+            return make(self, emits)
+
+        async def sender() -> list[int]:
+            await emit(*_chunks("a"))
+            heard = [*turns]
+            await emit(*_chunks("b"))
+            return heard
+
+        monkeypatch.setattr(IntakeMaker, "make", counted)
+        first = asyncio.ensure_future(sender())
+        await until(lambda: held)
+        second = asyncio.ensure_future(emit(*_chunks("c")))
+        await asyncio.sleep(0)
+        monkeypatch.setattr(spool, "submit", real)
+        ((intake, commit),) = held
+        commit.set_result(await real(intake))
+        await second
+        assert await first == [1]
+        assert turns == [1, 2]
 
 
 async def test_what_waits_of_an_input_can_be_refused(tmp_path: Path) -> None:
