@@ -312,8 +312,8 @@ def _hashed(password: str) -> str:
 
 # --- with TLS and a password -------------------------------------------------------------------------------
 
-#: `writer` may write logs and nothing else: not even look at templates. `shipper` is what docs/delivery.md asks for,
-#: but for indices of one name only.
+#: `writer` may write logs and nothing else: not even look at templates. `shipper` has the role of
+#: docs/delivery.md, for indices of one name.
 ROLES = """\
 writer:
   cluster: []
@@ -321,7 +321,7 @@ writer:
     - names: ["*"]
       privileges: ["create_doc", "auto_configure", "create_index"]
 shipper:
-  cluster: ["monitor", "manage_index_templates"]
+  cluster: ["manage_index_templates"]
   indices:
     - names: ["secured-*"]
       privileges: ["auto_configure", "create_doc", "create_index"]

@@ -213,7 +213,8 @@ def test_real_daemon_tries_again_what_the_sink_refuses(tmp_path: Path) -> None:
         sink("--check-ids", "--refuse", "0.34", "--status", "503", "--delay", "0.02") as url,
         Daemon(tmp_path, to_elasticsearch(url, "perf")) as daemon,
     ):
-        assert loadgen(daemon.forward_port, "--events", 5_000, "--connections", 2)[0] == 0
+        # at a steady rate, for there to be several requests
+        assert loadgen(daemon.forward_port, "--events", 5_000, "--chunk", 100, "--rate", 5_000)[0] == 0
         wait_until(daemon.drained)
         daemon.assert_closed()
         arrived = json.load(urllib.request.urlopen(f"{url}/_perf"))
