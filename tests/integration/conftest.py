@@ -16,6 +16,26 @@ from tests.integration import servers
 from tests.integration.servers import Elasticsearch
 from tests.integration.writing import Make
 
+#: What one server can do little of, and that every index must be made by hand.
+NARROW = [
+    "action.auto_create_index: false",
+    "http.max_content_length: 64kb",
+    "indexing_pressure.memory.limit: 60kb",
+    "thread_pool.write.size: 1",
+    "thread_pool.write.queue_size: 1",
+    "node.processors: 1",
+]
+
+
+@pytest.fixture(scope="session")
+def narrow() -> Iterator[Elasticsearch]:
+    """One server with narrow limits for the whole run, that can be overloaded, paused and killed."""
+    server = Elasticsearch(NARROW)
+    try:
+        yield server.start()
+    finally:
+        server.close()
+
 
 @pytest.fixture(scope="session")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Elasticsearch, Path]]:

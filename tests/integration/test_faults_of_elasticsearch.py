@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +17,7 @@ from tests.integration.servers import Elasticsearch
 
 pytestmark = pytest.mark.timeout(180)
 
-NARROW = [
-    "action.auto_create_index: false",
-    "http.max_content_length: 100kb",
-    "indexing_pressure.memory.limit: 60kb",
-    "node.processors: 1",
-]
 EACH = 150
-
-
-@pytest.fixture(scope="module")
-def narrow() -> Iterator[Elasticsearch]:
-    """A server with narrow limits, on which every index must be made by hand."""
-    server = Elasticsearch(NARROW)
-    try:
-        yield server.start()
-    finally:
-        server.close()
 
 
 @pytest.fixture
@@ -94,7 +77,7 @@ def _mend(server: Elasticsearch, name: str) -> None:
 
 def test_what_takes_nothing_parks_alone_and_wakes(tmp_path: Path, narrow: Elasticsearch, name: str) -> None:
     """Missing, closed, full, read-only, without a shard: each waits with its reason, the rest goes on, also over a
-    `kill -9`; once the causes are gone all of it is there, each event once. The server takes 100 kB at a time and has
+    `kill -9`; once the causes are gone all of it is there, each event once. The server takes 64 kB at a time and has
     memory for 60: requests become as small as that needs.
     """
     _break(narrow, name)
