@@ -386,6 +386,9 @@ class Batch:
                 setattr(self, column, list(compress(values, mask)))
         if len(self.ends) == 1:
             self.ends = [len(self.records)]
+        elif self.ends == [*range(1, len(mask) + 1)]:  # messages of one event each: a run that is empty is no run
+            self.origins = list(compress(self.origins, mask))
+            self.ends = [*range(1, len(self.records) + 1)]
         else:
             kept = [0, *accumulate(map(bool, mask))]
             self.ends = [kept[end] for end in self.ends]

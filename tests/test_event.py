@@ -61,7 +61,7 @@ def test_uids_grow_with_time() -> None:
     assert new_uid(1_000_000_000_000_000) < new_uid(2_000_000_000_000_000)
 
 
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=5), st.data())
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=5) | st.integers(1, 5).map(lambda runs: [1] * runs), st.data())
 def test_keep_counts_what_it_takes_out(counts: list[int], data: st.DataObject) -> None:
     """After `keep` all columns agree, and what is gone is counted for the input it came from."""
     batch = _batch(counts)

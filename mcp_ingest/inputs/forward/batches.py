@@ -9,6 +9,8 @@ from hashlib import blake2b
 from itertools import accumulate, chain, groupby, repeat
 from typing import Any
 
+import re2
+
 from mcp_ingest.codecs.forward import NO_OPTION, Frame, Mode
 from mcp_ingest.codecs.forward_entries import SLICE_BYTES, SLICE_EVENTS, Entries, decode_entries
 from mcp_ingest.codecs.forward_messages import Messages
@@ -18,6 +20,8 @@ from mcp_ingest.metrics import SANITIZED
 
 #: Fluentd's chunk ids: 16 random bytes in base64. Others may be the same for equal payloads of two senders.
 _RANDOM_ID = re.compile(rb"[A-Za-z0-9+/]{22}==\n?").fullmatch
+#: Several of them, all of so many bytes, one behind the other.
+_RANDOM_IDS = {24: re2.compile(rb"(?:[A-Za-z0-9+/]{22}==)+"), 25: re2.compile(rb"(?:[A-Za-z0-9+/]{22}==\n)+")}
 
 #: Decoded, an event takes that many times its packed size; compressed, packed is that many times smaller.
 _DECODED, _COMPRESSED = 4, 8
@@ -66,8 +70,7 @@ class Batches:
 
     def of_chunk(self, frame: Frame, received: int) -> Iterator[tuple[Batch, ChunkSlice]]:
         """A frame with a chunk id, slice by slice; nothing for one that holds nothing."""
-        name = self._chunk_name(frame.option.chunk or b"", frame.tag)
-        ((prefix, digest),) = _prefixes([name])
+        (prefix,), (digest,) = self._named([frame.option.chunk or b""], [frame.tag])
         origin = Origin(self._context.name, prefix, received, self._about)
         for entries in decode_entries(frame, max_bytes=self._settings.max_frame_bytes):
             chunk = ChunkSlice(digest, entries.start, entries.last)
@@ -86,10 +89,10 @@ class Batches:
         for record in messages.records if self.fields else ():
             record.update(self.fields)
         if messages.chunks:
-            named = _prefixes(self._chunk_names(messages))
+            prefixes, digests = self._named(messages.chunks, messages.tags)
             name, about = self._context.name, self._about
-            origins = [Origin(name, prefix, received, about) for prefix, _ in named]
-            ends, chunks = [*accumulate(counts)], [ChunkSlice(digest) for _, digest in named]
+            origins = [Origin(name, prefix, received, about) for prefix in prefixes]
+            ends, chunks = [*accumulate(counts)], [*map(ChunkSlice, digests)]
             positions = [0] * count if count == len(counts) else [*chain.from_iterable(map(range, counts))]
         else:
             origins, ends, chunks = [self._own(received)], [count], []
@@ -117,17 +120,13 @@ class Batches:
         self._prefix = self._prefix or uid_prefix(new_uid(received))
         return Origin(self._context.name, self._prefix, received, self._about)
 
-    def _chunk_names(self, messages: Messages) -> list[bytes]:
-        chunks = messages.chunks
-        if len(lengths := set(map(len, chunks))) == 1 and all(map(_RANDOM_ID, chunks)):
-            length = lengths.pop().to_bytes(4, "big")
-            return [length + chunk for chunk in chunks]
-        return [*map(self._chunk_name, chunks, messages.tags)]
-
-    def _chunk_name(self, chunk: bytes, tag: str) -> bytes:
-        """What names the chunk; each part with its length before it, as in `hashed_prefix`."""
-        parts = name_parts(chunk, tag, self._peer)
-        return b"".join([len(part).to_bytes(4, "big") + part for part in parts])
+    def _named(self, chunks: Sequence[bytes], tags: Sequence[str]) -> tuple[list[str], list[bytes]]:
+        """Id prefix (`hashed_prefix` of its `name_parts`) and digest of each chunk."""
+        random = _RANDOM_IDS.get(len(chunks[0])) if len(set(map(len, chunks))) == 1 else None
+        if random and random.fullmatch(b"".join(chunks)):
+            return _hashed(_length(chunks[0]), chunks)
+        named = [name_parts(chunk, tag, self._peer) for chunk, tag in zip(chunks, tags, strict=True)]
+        return _hashed(b"", [b"".join([_length(part) + part for part in parts]) for parts in named])
 
     def _with_fields(self, entries: Entries) -> Entries:
         if entries.changed:
@@ -143,11 +142,19 @@ class Batches:
         return f"{self._settings.tag_prefix}.{tag}" if self._settings.tag_prefix else tag
 
 
-def _prefixes(names: Sequence[bytes]) -> list[tuple[str, bytes]]:
-    """Id prefix (that of `hashed_prefix`) and digest of each chunk: one hash is both, as text and as 16 bytes."""
-    hashed = [blake2b(name, digest_size=PREFIX_BYTES).digest() for name in names]
+def _length(part: bytes) -> bytes:
+    return len(part).to_bytes(4, "big")
+
+
+def _hashed(head: bytes, names: Sequence[bytes]) -> tuple[list[str], list[bytes]]:
+    """Id prefix and digest of each name behind the `head`: one hash is both, as text and as 16 bytes."""
+    begun, hashed = blake2b(head, digest_size=PREFIX_BYTES), []
+    for name in names:
+        one = begun.copy()  # 0.4 µs, begun anew 0.7
+        one.update(name)
+        hashed.append(one.digest())
     text = urlsafe_b64encode(b"".join(hashed)).decode()
-    return [(text[20 * n : 20 * n + 20], raw + b"\0") for n, raw in enumerate(hashed)]
+    return [text[at : at + 20] for at in range(0, len(text), 20)], [each + b"\0" for each in hashed]
 
 
 def _merged(frames: Sequence[Frame]) -> Iterator[tuple[Frame, list[str]]]:
