@@ -96,7 +96,7 @@ class Writer:
             self._know(state)
         self._number = self._committed = truth.last
         self._time_ns = time_ns
-        self._loose = self._count_loose()
+        self._loose = self._read_loose()
         self._letters = truth.letters
         self._bounds = bounds or LetterBounds()
         self.written = 0  # bytes of chunks and letters since the last checkpoint, about
@@ -159,10 +159,10 @@ class Writer:
                 transaction.make_room(works, room)
             for place, work in enumerate(works):
                 self._do(transaction, place, work)
-            loose = self._loose + transaction.flush()
+            transaction.flush()
             changes = transaction.changes
-            if loose >= BLOCK:
-                loose, changes.packed = _pack_seen(self.connection, changes.time)
+            if changes.digests and len(self._loose) + len(changes.digests) >= BLOCK:
+                changes.packed = _pack_seen(self.connection, self._loose + changes.digests, changes.time)
             self._find_oldest(transaction)
             if room is not None and not self._fits(transaction.written, room):
                 raise SpoolFullError("the disk of the spool is full")
@@ -171,7 +171,10 @@ class Writer:
             if self.connection.in_transaction:
                 execute("ROLLBACK")
             raise
-        self._loose = loose
+        if changes.packed is None:
+            self._loose += changes.digests
+        else:
+            self._loose = []
         self._marks, self._last = transaction.marks, transaction.last
         self._committed = max(self._committed, *self._last.values(), 0)
         self._oldest.update(changes.oldest)
@@ -236,32 +239,23 @@ class Writer:
             )
         changes.oldest_chunk = oldest_chunk(self.connection)
 
-    def _count_loose(self) -> int:
-        (loose,) = self.connection.execute(
-            "SELECT total(length(digests)) FROM seen WHERE length(digests) < ?", (BLOCK * DIGEST_BYTES,)
-        ).fetchone()
-        return int(loose) // DIGEST_BYTES
+    def _read_loose(self) -> list[bytes]:
+        """The digests that stand in rows of single commits."""
+        rows = self.connection.execute("SELECT digests FROM seen WHERE length(digests) < ?", (BLOCK * DIGEST_BYTES,))
+        return split(b"".join([row[0] for row in rows]))
 
 
-def _pack_seen(connection: sqlite3.Connection, time_ns: int) -> tuple[int, bytes | None]:
-    """Put the rows of single commits together to one sorted row; let go of the oldest.
-
-    How many digests are loose then, and the row if it is a whole block: then none is.
-    """
-    size = BLOCK * DIGEST_BYTES
-    rows = connection.execute(
-        "SELECT id, created, digests FROM seen WHERE length(digests) < ? OR id = (SELECT max(id) FROM seen)", (size,)
-    ).fetchall()
-    connection.executemany("DELETE FROM seen WHERE id = ?", [(row[0],) for row in rows])
-    digests = set(split(b"".join([row[2] for row in rows])))
+def _pack_seen(connection: sqlite3.Connection, digests: list[bytes], time_ns: int) -> bytes:
+    """Put these, of rows of single commits up to the last, together to one sorted row, returned; the oldest go."""
     joined = b"".join(sorted(digests))
-    newest = max(row[1] for row in rows)
-    connection.execute("INSERT INTO seen VALUES (?, ?, ?)", (rows[-1][0], newest, joined))
+    last, newest = connection.execute("SELECT max(id), max(created) FROM seen").fetchone()
+    connection.execute("DELETE FROM seen WHERE length(digests) < ? OR id = ?", (BLOCK * DIGEST_BYTES, last))
+    connection.execute("INSERT INTO seen VALUES (?, ?, ?)", (last, newest, joined))
     connection.execute(
         "DELETE FROM seen WHERE created < ? OR id NOT IN (SELECT id FROM seen ORDER BY id DESC LIMIT ?)",
         (time_ns - KEEP_NS, BLOCKS),
     )
-    return (0, joined) if len(joined) >= size else (len(digests), None)
+    return joined
 
 
 class Transaction:
@@ -320,8 +314,8 @@ class Transaction:
         if intake.replayed:
             self.letters().remove(intake.replayed, Term.REPLAYED, all_of_them=True)
 
-    def flush(self) -> int:
-        """Write what was collected; the number of digests among it."""
+    def flush(self) -> None:
+        """Write what was collected."""
         many, changes = self._connection.executemany, self.changes
         if self._chunks:
             many("INSERT INTO chunks VALUES (?, ?, ?, ?, ?)", self._chunks)
@@ -341,7 +335,6 @@ class Transaction:
             self._connection.execute(
                 "INSERT INTO seen (created, digests) VALUES (?, ?)", (changes.time, b"".join(changes.digests))
             )
-        return len(changes.digests)
 
     # --- dead letters --------------------------------------------------------------------------------------
 

@@ -61,6 +61,19 @@ def test_digests_are_packed_and_all_found_again(bench: Bench) -> None:
     assert len(seen) == BLOCK + 5
 
 
+def test_what_came_before_a_restart_or_a_rollback_is_packed_with_the_rest(bench: Bench) -> None:
+    """Loose digests are read again; those of a transaction that failed are no part of a block."""
+    commit(bench, Intake(digests=digests(0, 10)))
+    bench.open()
+    bad = bench.writer.prepare(Intake(digests=digests(BLOCK, 9), positions={"a": object()}))  # type: ignore[dict-item]
+    with pytest.raises(sqlite3.Error):
+        bench.writer.write([bad])
+    commit(bench, Intake(digests=digests(10, BLOCK - 10)))
+    assert bench.count("seen") == 1
+    seen = bench.open().seen
+    assert (len(seen), len(seen.among(digests(0, BLOCK)))) == (BLOCK, BLOCK)
+
+
 def test_old_digests_leave_the_database(bench: Bench) -> None:
     """When a block is packed, what is older than 72 hours goes."""
     commit(bench, Intake(digests=digests(0, BLOCK)))
