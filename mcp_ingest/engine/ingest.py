@@ -121,23 +121,25 @@ class Ingest:
         others = {} if chunks.keys().isdisjoint(keys) else {n: chunks[k] for n, k in enumerate(keys) if k in chunks}
         if not others:
             # It is in flight until its commit, also when nobody waits for it any more.
-            await asyncio.shield(self._enqueue_chunks(name, batch, progress))
+            await asyncio.shield(self._enqueue_chunks(name, batch, progress, keys))
         elif len(others) == len(progress.chunks):
             await asyncio.wait(set(others.values()))
             await self._emit(name, batch, progress)
         else:
             late_batch, late = _parted(batch, progress, others)
-            first = self._enqueue_chunks(name, batch, progress)
+            first = self._enqueue_chunks(name, batch, progress, _keys(progress))
             await asyncio.gather(asyncio.shield(first), self._emit(name, late_batch, late))
 
-    def _enqueue_chunks(self, name: str, batch: Batch, progress: Progress) -> asyncio.Future[None]:
-        """None of these chunks is in flight; those that were taken before are only counted."""
+    def _enqueue_chunks(
+        self, name: str, batch: Batch, progress: Progress, keys: list[tuple[bytes, int]]
+    ) -> asyncio.Future[None]:
+        """None of these chunks, which have these keys, is in flight; those that were taken before are only counted."""
         if taken := self._maker.taken_before(progress.chunks):
             self._maker.deduplicate(name, batch, _runs(batch, progress, taken))
             kept = [chunk for n, chunk in enumerate(progress.chunks) if n not in taken]
             progress = Progress(progress.stream, progress.positions, kept)
+            keys = _keys(progress)
         done = self._enqueue(name, batch, progress)
-        keys = _keys(progress)
         self._chunks.update(dict.fromkeys(keys, done))
         done.add_done_callback(lambda _: [self._chunks.pop(key, None) for key in keys])
         return done
