@@ -156,6 +156,8 @@ class Progress:
 
 # --- the batch ---------------------------------------------------------------------------------------------
 
+_INPUT, _PREFIX = operator.attrgetter("input"), operator.attrgetter("prefix")
+
 
 @dataclass(slots=True)
 class Rejected:
@@ -290,10 +292,10 @@ class Batch:
         if len(self.origins) == 1:
             prefix = self.origins[0].prefix
             return [prefix + suffix for suffix in suffixes]
-        prefixes = [origin.prefix for origin in self.origins]
+        prefixes: Iterable[str] = map(_PREFIX, self.origins)
         if self.ends != [*range(1, len(suffixes) + 1)]:  # messages of one event each have one for each
             lengths = map(operator.sub, self.ends, [0, *self.ends])
-            prefixes = [*chain.from_iterable(map(repeat, prefixes, lengths))]
+            prefixes = chain.from_iterable(map(repeat, prefixes, lengths))
         return [*map(operator.add, prefixes, suffixes)]
 
     def select(self, indices: Sequence[int]) -> Batch:
@@ -371,7 +373,7 @@ class Batch:
 
     def counts(self) -> Counter[str]:
         """How many events of each input are in the batch."""
-        inputs = {origin.input for origin in self.origins}
+        inputs = set(map(_INPUT, self.origins))
         if len(inputs) == 1:
             return Counter({inputs.pop(): len(self.records)})
         counts: Counter[str] = Counter()

@@ -8,6 +8,7 @@ Source: https://github.com/msgpack/msgpack/blob/master/spec.md
 from __future__ import annotations
 
 from collections import deque
+from operator import sub
 from typing import Any
 
 import msgpack
@@ -128,15 +129,14 @@ def value_ends(data: Buffer) -> tuple[list[int], bool]:
 
 def value_lengths(data: Buffer) -> deque[int]:
     """The length of each complete value at the beginning of `data`, as far as the quick way finds them."""
-    unpacker, lengths, end = _unpacker(), deque[int](), 0
+    unpacker, ends = _unpacker(), list[int]()
     unpacker.feed(data)
     try:
         while True:
             unpacker.skip()
-            lengths.append(unpacker.tell() - end)
-            end += lengths[-1]
+            ends.append(unpacker.tell())
     except (msgpack.OutOfData, msgpack.StackError, ValueError):
-        return lengths
+        return deque(map(sub, ends, [0, *ends]))
 
 
 def _walked_ends(data: Buffer, ends: list[int]) -> tuple[list[int], bool]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from mcp_ingest.codecs.columns import Stamps
@@ -109,7 +110,7 @@ class Template:
         if not times:
             return []
         ends = times.span() if isinstance(times, Stamps) else (min(times), max(times))
-        receipts = {origin.received for origin in batch.origins}
+        receipts = set(map(attrgetter("received"), batch.origins))
         spans = {span for received in (min(receipts), max(receipts)) for span in in_time([*ends], received, self._span)}
         if len(spans) == 1 and None not in spans:
             return [self._name(spans.pop(), ())] * len(times)

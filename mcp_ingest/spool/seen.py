@@ -73,7 +73,7 @@ class Seen:
         found = self._recent.intersection(digests)
         if self._groups:
             some = list(digests)
-            highs = struct.unpack(">" + "Q8x" * len(some), b"".join(some))
+            highs = _block(b"".join(some), 0).high
             for group in self._groups:
                 found.update(some[n] for n in group.doubtful(highs) if _is_in(group.blocks, some[n]))
         return found

@@ -127,7 +127,7 @@ class Writer:
     def prepare(self, intake: Intake) -> Prepared:
         """Number and encode the chunks; ValueError and the like when one cannot be encoded."""
         prepared = Prepared(intake)
-        if any(len(digest) != DIGEST_BYTES for digest in intake.digests):
+        if set(map(len, intake.digests)) - {DIGEST_BYTES}:
             raise ValueError(f"the digest of a chunk id has not {DIGEST_BYTES} bytes")
         for new in intake.chunks:
             self._number += 1  # never used again, whatever becomes of this commit

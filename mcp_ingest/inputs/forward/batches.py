@@ -92,8 +92,11 @@ class Batches:
             prefixes, digests = self._named(messages.chunks, messages.tags)
             name, about = self._context.name, self._about
             origins = [Origin(name, prefix, received, about) for prefix in prefixes]
-            ends, chunks = [*accumulate(counts)], [*map(ChunkSlice, digests)]
-            positions = [0] * count if count == len(counts) else [*chain.from_iterable(map(range, counts))]
+            chunks = [*map(ChunkSlice, digests)]
+            if count == len(counts):
+                ends, positions = [*range(1, count + 1)], [0] * count
+            else:
+                ends, positions = [*accumulate(counts)], [*chain.from_iterable(map(range, counts))]
         else:
             origins, ends, chunks = [self._own(received)], [count], []
             positions = [*range(self._sequence, self._sequence + count)]
