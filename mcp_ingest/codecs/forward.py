@@ -142,7 +142,7 @@ class Decoder:
             return None
         self._unfinished = None
         if head.mode is Mode.MESSAGE and self.alike:
-            count, length = self._guessed(bytes(self._buffer[: head.body]))
+            count, length = self._guessed(bytes(self._buffer[: head.body + 2]))  # two more: found faster
         if head.mode is not Mode.MESSAGE or not self.alike:
             self._lengths = value_lengths(self._buffer)
             count, length = len(self._lengths), sum(self._lengths)

@@ -18,7 +18,7 @@ from mcp_ingest.component import Output
 from mcp_ingest.context import Clock
 from mcp_ingest.engine import letters
 from mcp_ingest.engine.account import Account, Work
-from mcp_ingest.engine.pace import SMALLER_FROM, Pace
+from mcp_ingest.engine.pace import PATIENCE, SMALLER_FROM, Pace
 from mcp_ingest.engine.parking import Parking
 from mcp_ingest.engine.recovered import innermost, recovered
 from mcp_ingest.engine.repair import move_aside
@@ -60,12 +60,6 @@ from mcp_ingest.verdict import (
     Verdicts,
 )
 
-#: A request smaller than this part of the largest is sent only when no other is under way: at 300 small commits a
-#: second each would be a request and a settlement of its own otherwise, 0.5 ms of CPU.
-SMALL_PART = 8
-#: Seconds after which it does not wait any more; so often it is looked at what came meanwhile.
-PATIENCE = 0.01
-
 _DONE: dict[type[Verdict], Term] = {
     Delivered: Term.DELIVERED,
     Duplicate: Term.DUPLICATE,
@@ -99,7 +93,6 @@ class Delivery:
         self._waiting = Waiting()
         self._parking = Parking()  # what rests as pending rows, and the destinations that take nothing
         self._in_flight = 0
-        self._sent = 0.0  # monotonic time of the last request
         self._failures = 0
         self._resume = 0.0  # monotonic time before which nothing is sent
         self._pace = Pace(output)
@@ -246,7 +239,7 @@ class Delivery:
                 self._waiting.due(now)
                 works = await self._gather(now)
                 if self._is_worth_it(works, now):
-                    self._sent = now
+                    self._pace.sent(now, sum(len(work.indices) for work in works))
                     return works
                 self._waiting.put_back(works)
                 await self._record()  # what was parked without a request
@@ -254,13 +247,10 @@ class Delivery:
         return []
 
     def _is_worth_it(self, works: list[Work], now: float) -> bool:
-        """Whether to send these now; what is small waits for the answer to a request under way, and so grows.
-
-        With nothing under way whatever there is goes out at once, and nothing waits long for an answer that is late.
-        """
-        if not works or not self._in_flight or now >= self._sent + PATIENCE:
+        """Whether to send these now; what is small waits a moment for more."""
+        if not works or now >= self._pace.small_waits_until(self._in_flight):
             return bool(works)
-        return sum(line_bytes(work) for work in works) * SMALL_PART >= self._pace.bytes
+        return not self._pace.is_small(sum(line_bytes(work) for work in works))
 
     def _may_send(self) -> bool:
         limit = 1 if self._failures else self._pace.requests
@@ -281,7 +271,7 @@ class Delivery:
             return self._resume
         moments = [
             self._waiting.next_due(),
-            self._sent + PATIENCE if self._waiting.ready else None,
+            self._pace.small_waits_until(self._in_flight) if self._waiting.ready else None,
             None if self._waiting.holds_enough() else self._parking.moment(now),
         ]
         return min((moment for moment in moments if moment is not None), default=None)

@@ -9,6 +9,7 @@ import pytest
 
 from mcp_ingest.context import SystemClock
 from mcp_ingest.engine import delivery as module
+from mcp_ingest.engine import pace
 from mcp_ingest.engine.delivery import Delivery
 from mcp_ingest.engine.status import sums
 from mcp_ingest.errors import OutputError, SpoolError
@@ -498,7 +499,7 @@ class _Slow(Scripted):
 
 async def test_what_is_small_waits_for_the_answer_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a request is under way small commits gather; with its answer they go out as one."""
-    monkeypatch.setattr(module, "PATIENCE", 60.0)
+    monkeypatch.setattr(pace, "PATIENCE", 60.0)
     output = _Slow()
     async with spool_in(tmp_path) as spool, delivering(spool, output):
         await spool.commit(intake("first"))
@@ -523,15 +524,33 @@ async def test_what_is_small_does_not_wait_long(tmp_path: Path) -> None:
         await until(lambda: _drained(spool))
 
 
+async def test_after_much_what_is_small_waits_for_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a request of many events small commits gather for a moment, though nothing is under way."""
+    monkeypatch.setattr(pace, "_SPACING", 0.5e-3)
+    monkeypatch.setattr(pace, "_MOST_SPACING", 0.5)  # so long that a slow disk makes no difference
+    output = Scripted()
+    output.max_request_bytes = 1_000_000
+    async with spool_in(tmp_path) as spool, delivering(spool, output):
+        await spool.commit(intake(*(f"much{number}" for number in range(1500))))
+        await until(lambda: output.requests == [1500])
+        for number in range(3):
+            await spool.commit(intake(f"e{number}"))
+        await until(lambda: _drained(spool))
+        assert output.requests == [1500, 3]
+        await spool.commit(intake("little"))
+        await until(lambda: _drained(spool))
+        assert output.requests == [1500, 3, 1]
+
+
 async def test_what_is_large_goes_out_beside_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request that is large enough does not wait for the one under way."""
-    monkeypatch.setattr(module, "PATIENCE", 60.0)
+    monkeypatch.setattr(pace, "PATIENCE", 60.0)
     output = _Slow()
     output.max_request_bytes = 800
     async with spool_in(tmp_path) as spool, delivering(spool, output):
         await spool.commit(intake("first"))
         await until(lambda: output.requests == [1])
-        await spool.commit(intake("large", line=b'{"n":"%s"}' % (b"x" * 100)))
+        await spool.commit(intake("large", line=b'{"n":"%s"}' % (b"x" * 200)))
         await until(lambda: len(output.requests) == 2)
         output.may_answer.set()
         await until(lambda: _drained(spool))

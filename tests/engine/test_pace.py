@@ -60,3 +60,24 @@ def test_it_says_when_the_limit_has_changed() -> None:
     pace = Pace(Scripted())
     assert not pace.learn(AllDelivered(), pace.begun(1), 0.1, 1000, 0)
     assert pace.learn(Unknown("429", overloaded=True), pace.begun(1), 0.1, 1000, 0)
+
+
+@pytest.mark.parametrize(
+    ("events", "in_flight", "seconds"),
+    [(0, 0, 0.0), (1, 0, 20e-6), (1, 1, 0.01), (1000, 0, 0.02), (1000, 3, 0.02), (10_000, 0, 0.03)],
+)
+def test_what_is_small_waits_as_long_as_much_came_before(events: int, in_flight: int, seconds: float) -> None:
+    """20 µs for each event of the last request, 30 ms at the most, and 10 ms for an answer under way."""
+    pace = Pace(Scripted())
+    assert pace.small_waits_until(in_flight) <= 0.01
+    pace.sent(100.0, events)
+    assert pace.small_waits_until(in_flight) == pytest.approx(100 + seconds, abs=1e-9)
+
+
+def test_small_is_less_than_a_quarter_of_the_most() -> None:
+    """Of what the peer is known to take now."""
+    pace = Pace(Scripted())
+    assert pace.is_small(MOST // 4 - 1)
+    assert not pace.is_small(MOST // 4)
+    pace.learn(TooLarge("413"), pace.begun(1), 0.1, 1000, 0)
+    assert not pace.is_small(125)
