@@ -339,19 +339,6 @@ class Batch:
         self.origins, self.ends = rest.origins, rest.ends
         return taken
 
-    def split(self, mask: Sequence[bool]) -> tuple[Batch, Batch]:
-        """The events whose place in `mask` is true, and the others: new batches with outcomes of their own."""
-        chosen, others = self.copy(), self.copy()
-        chosen._compress(mask)
-        others._compress([*map(operator.not_, mask)])
-        return chosen, others
-
-    def copy(self) -> Batch:
-        """The same columns in a batch with an outcome of its own."""
-        same = Batch(self.tags, self.times, self.records, self.positions, self.origins, self.ends)
-        same.serialised = self.serialised
-        return same
-
     @classmethod
     def merge(cls, batches: Iterable[Batch]) -> Batch:
         """One batch of all, in order; their outcomes move into its own, so that nothing is counted twice.

@@ -120,22 +120,6 @@ def test_errors_are_one_line() -> None:
     assert describe(ValueError("a\nb")) == "ValueError: a b"
 
 
-def test_a_batch_is_split_in_two() -> None:
-    """Each part has its events in order, with their origins, and an outcome of its own."""
-    first, second = Origin("a", "A" * 20, 1), Origin("b", "B" * 20, 2)
-    batch = Batch.merge([
-        Batch.of(first, "t", [1, 2], [{"n": 1}, {"n": 2}], [0, 1]),
-        Batch.of(second, "u", [3, 4, 5], [{"n": 3}, {"n": 4}, {"n": 5}], [7, 8, 9]),
-    ])  # fmt: skip
-    batch.serialised = [b"1", b"2", b"3", b"4", b"5"]
-    chosen, others = batch.split([False, True, True, False, False])
-    assert ([r["n"] for r in chosen.records], chosen.tags, chosen.serialised) == ([2, 3], ["t", "u"], [b"2", b"3"])
-    assert ([r["n"] for r in others.records], others.times, others.positions) == ([1, 4, 5], [1, 4, 5], [0, 8, 9])
-    assert [others.origin(index).input for index in range(3)] == ["a", "b", "b"]
-    assert chosen.ids() + others.ids() == [batch.ids()[place] for place in (1, 2, 0, 3, 4)]
-    assert chosen.outcome is not others.outcome
-
-
 def test_runs_are_taken_out_with_what_was_rejected_of_them() -> None:
     """Equal origins are told apart, empty runs go along, and the bytes are divided by the events."""
     batch = _batch([2, 0, 3, 1])

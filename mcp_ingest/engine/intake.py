@@ -6,6 +6,8 @@ import struct
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
+from operator import not_
 
 from mcp_ingest.codecs.values import clean_value
 from mcp_ingest.component import Output
@@ -154,18 +156,17 @@ class IntakeMaker:
         else:
             batch = pipeline.run(batch)
             held = [name for name in pipeline.outputs if not self._outputs[name].holds_nothing]
-            for priority, part in by_priority(batch) if held else [(NORMAL, batch)]:
-                self._chunk(made.intake, pipeline, held, priority, part)
-                if part is not batch:
-                    batch.outcome.take(part.outcome)
+            self._accept(made.intake, pipeline, held, batch)
         for (source, term, reason), count in batch.outcome.removed.items():
             ledger[InputKey(source, name, term, reason)] += count
         self._letters(made.intake, name, pipeline, batch.outcome.rejected)
         made.effects += batch.outcome.effects
 
-    def _chunk(self, intake: Intake, pipeline: Pipeline, held: list[str], priority: int, batch: Batch) -> None:
-        """One chunk for the outputs of `held`, and the counters of all."""
-        entries, ledger = finish(batch) if held else b"", intake.ledger
+    def _accept(self, intake: Intake, pipeline: Pipeline, held: list[str], batch: Batch) -> None:
+        """The chunks for the outputs of `held`, and the counters of all."""
+        ledger = intake.ledger
+        if held:
+            intake.chunks += chunks_of(pipeline.name, batch, {name: self._outputs[name] for name in held})
         for source, count in batch.counts().items():
             ledger[InputKey(source, pipeline.name, Term.ACCEPTED)] += count
         if not batch.records:
@@ -174,9 +175,6 @@ class IntakeMaker:
             ledger[OutputKey(output, Term.ASSIGNED)] += len(batch)
             if output not in held:
                 ledger[OutputKey(output, Term.DELIVERED)] += len(batch)
-        if entries:
-            places: dict[str, list[str | None]] = {name: [*self._outputs[name].address(batch)] for name in held}
-            intake.chunks.append(NewChunk(pipeline.name, priority, entries, batch.tags, places))
 
     def _letters(self, intake: Intake, name: str, pipeline: Pipeline | None, rejected: list[Rejected]) -> None:
         now = self._clock.time_ns()
@@ -212,15 +210,23 @@ def is_urgent(record: Record) -> bool:
     return record.get("log_level") in _HIGH_LEVELS
 
 
-def by_priority(batch: Batch) -> list[tuple[int, Batch]]:
-    """The batch, or its two parts where events of both priorities are in it."""
+def chunks_of(pipeline: str, batch: Batch, outputs: Mapping[str, Output]) -> list[NewChunk]:
+    """What the pipeline left, serialised: a chunk for these outputs, or two where events of both priorities are in it.
+
+    Events that no JSON can hold leave the batch as dead letters.
+    """
+    entries = finish(batch)
+    if not batch.records:
+        return []
+    places: dict[str, list[str | None]] = {name: [*output.address(batch)] for name, output in outputs.items()}
     high = [record.get("log_level") in _HIGH_LEVELS for record in batch.records]
-    if True not in high:
-        return [(NORMAL, batch)]
-    if False not in high:
-        return [(HIGH, batch)]
-    urgent, others = batch.split(high)
-    return [(NORMAL, others), (HIGH, urgent)]
+    if len(set(high)) == 1:
+        return [NewChunk(pipeline, HIGH if high[0] else NORMAL, entries.joined(), batch.tags, places)]
+    chunks = []
+    for priority, mask in ((NORMAL, [*map(not_, high)]), (HIGH, high)):
+        parts: dict[str, list[str | None]] = {name: [*compress(where, mask)] for name, where in places.items()}
+        chunks.append(NewChunk(pipeline, priority, entries.joined(mask), [*compress(batch.tags, mask)], parts))
+    return chunks
 
 
 def _refuse_all(batch: Batch) -> Batch:

@@ -13,7 +13,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, cast
+from itertools import compress
+from typing import Any, NamedTuple, cast
 
 import orjson
 import re2
@@ -29,24 +30,35 @@ _FEW = 8  # events for which one look at all of them costs more than a look at e
 _STAMPS = re2.compile(r"(?:\d{4}-\d\d-\d\dT\d\d:[0-5]\d:[0-5]\d(?:\.\d{1,9})?Z\n)*")
 
 
-def finish(batch: Batch) -> bytes:
-    """The batch's entries, one behind the other. Events that no JSON can hold leave it as dead letters.
+class Entries(NamedTuple):
+    """The two parts of each event's entry, without its line end."""
+
+    heads: list[bytes]
+    tails: list[bytes]
+
+    def joined(self, mask: Sequence[bool] | None = None) -> bytes:
+        """One behind the other: all, or those whose place in `mask` is true."""
+        heads, tails = self if mask is None else ([*compress(self.heads, mask)], [*compress(self.tails, mask)])
+        pieces = [b"\n"] * (3 * len(heads))
+        pieces[0::3], pieces[1::3] = heads, tails
+        return b"".join(pieces)
+
+
+def finish(batch: Batch) -> Entries:
+    """The batch's entries. Events that no JSON can hold leave it as dead letters.
 
     `batch.times` become the events' own times: nanoseconds since 1970.
     """
     bodies = _bodies(batch)
     if not bodies:
-        return b""
+        return Entries([], [])
     stamps = _stamps(batch)
     batch.times = cast(list[int], Stamps(stamps))  # nobody changes them any more
-    pieces = [b""] * (3 * len(bodies))
-    pieces[0::3] = [
+    heads = [
         f"{_HEAD}{event_id}{_MIDDLE}{stamp}{tag}".encode()
         for event_id, stamp, tag in zip(batch.ids(), stamps, _tags(batch.tags, bodies), strict=True)
     ]
-    pieces[1::3] = [body[1:] for body in bodies]
-    pieces[2::3] = [b"\n"] * len(bodies)
-    return b"".join(pieces)
+    return Entries(heads, [body[1:] for body in bodies])
 
 
 def _tags(tags: Sequence[str], bodies: list[bytes]) -> Iterable[str]:

@@ -21,10 +21,8 @@ from typing import Any
 import orjson
 
 from mcp_ingest.component import Output
-from mcp_ingest.engine.intake import IntakeMaker, Made, by_priority, is_urgent
+from mcp_ingest.engine.intake import IntakeMaker, Made, chunks_of, is_urgent
 from mcp_ingest.engine.letters import safe_text
-from mcp_ingest.engine.lines import finish
-from mcp_ingest.engine.pipeline import Pipeline
 from mcp_ingest.errors import LetterGoneError, SpoolFullError
 from mcp_ingest.event import Batch, Origin, Rejected, Term, id_parts, id_suffixes
 from mcp_ingest.spool import Spool
@@ -171,7 +169,7 @@ class Replay:
         pipeline = self._maker.pipeline(letters[0].tag)
         assert pipeline is not None
         batch = pipeline.run(batch_of(letters))
-        chunks = list(self._chunks(pipeline, output, batch))
+        chunks = chunks_of(pipeline.name, batch, {output: self._outputs[output]})
         removed, rejected = batch.outcome.removed.total(), _by_id(batch.outcome.rejected)
         ledger, replayed = plan.intake.ledger, 0
         for letter in letters:
@@ -187,17 +185,6 @@ class Replay:
         for (_, _, reason), count in batch.outcome.removed.items():
             ledger[OutputKey(output, Term.DROPPED, reason)] += count
         plan.intake.chunks += chunks
-
-    def _chunks(self, pipeline: Pipeline, output: str, batch: Batch) -> list[NewChunk]:
-        chunks = []
-        for priority, part in by_priority(batch):
-            entries = finish(part)
-            if entries:
-                places: list[str | None] = [*self._outputs[output].address(part)]
-                chunks.append(NewChunk(pipeline.name, priority, entries, part.tags, {output: places}))
-            if part is not batch:
-                batch.outcome.take(part.outcome)
-        return chunks
 
 
 def _as_they_are(intake: Intake, output: str, pipeline: str, letters: list[DeadLetter]) -> None:

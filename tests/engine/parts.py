@@ -90,6 +90,15 @@ class _Drop(Stage):
         return batch.keep([not record.get("noise") for record in batch.records], Term.FILTERED, "noise")
 
 
+class Unspeakable:
+    """A value that no JSON can hold: it has no text either."""
+
+    def __str__(self) -> str:
+        raise ValueError("no words for it")
+
+    __repr__ = __str__
+
+
 def batch(*records: dict[str, Any], tag: str = "mcp.a", start: int = 0) -> Batch:
     """A batch of these records from the input `in`, at positions from `start` on."""
     origin = Origin("in", "P" * 20, 1_763_823_600_000_000_000)

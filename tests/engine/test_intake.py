@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import orjson
 import pytest
 
+from mcp_ingest.codecs.bulk import entry_ids, entry_lines
 from mcp_ingest.component import Output
 from mcp_ingest.context import Context, SystemClock
-from mcp_ingest.engine.intake import IntakeMaker, Route
+from mcp_ingest.engine.intake import IntakeMaker, Route, chunks_of
 from mcp_ingest.engine.pipeline import Pipeline
 from mcp_ingest.engine.status import sums
 from mcp_ingest.errors import SpoolError, StreamBrokenError
 from mcp_ingest.event import Batch, ChunkSlice, Progress, Rejected, Stream, Term
 from mcp_ingest.outputs.blackhole import Blackhole
 from mcp_ingest.spool import Spool
-from mcp_ingest.spool.model import Intake, OutputKey
+from mcp_ingest.spool.model import HIGH, NORMAL, Intake, OutputKey
 from mcp_ingest.stages.redact import Redact
-from tests.engine.parts import Scripted, batch, ingesting, spool_in
+from tests.engine.parts import Scripted, Unspeakable, batch, ingesting, spool_in
 
 
 async def _events(spool: Spool) -> list[str]:
@@ -172,6 +174,45 @@ async def test_errors_go_to_chunks_of_high_priority(tmp_path: Path) -> None:
         await ingest.emit_for("in")(batch({"log_level": "ERROR"}, {"log_level": "INFO"}, {"log_level": "CRITICAL"}))
         chunks = await spool.fresh("out", 0, 2**30)
         assert [(chunk.priority, len(chunk.ids)) for chunk in chunks] == [(0, 1), (1, 2)]
+
+
+class _ByTag(Scripted):
+    def address(self, batch: Batch) -> list[str]:
+        return [f"to-{tag}" for tag in batch.tags]
+
+
+@pytest.mark.parametrize(
+    ("levels", "parts"),
+    [
+        (["INFO", "ERROR", "bad", "INFO", "CRITICAL"], [(NORMAL, [0, 3]), (HIGH, [1, 4])]),
+        (["INFO", "bad"], [(NORMAL, [0])]),
+        (["bad", "ERROR", "ERROR"], [(HIGH, [1, 2])]),
+        (["bad"], []),
+        ([], []),
+    ],
+)
+def test_what_belongs_to_an_event_stays_beside_it(levels: list[str], parts: list[tuple[int, list[int]]]) -> None:
+    """Id, line, tag and destination, in a chunk of its priority; what no JSON can hold is a dead letter."""
+    events = batch(*({"log_level": level, "n": n} for n, level in enumerate(levels)))
+    events.tags = [f"t{n}" for n in range(len(levels))]
+    for record in events.records:
+        if record["log_level"] == "bad":
+            record["n"] = Unspeakable()
+    chunks = chunks_of("p", events, {"out": _ByTag()})
+    assert [(chunk.priority, entry_ids(chunk.entries), chunk.tags, chunk.destinations["out"]) for chunk in chunks] == [
+        (
+            priority,
+            ["P" * 20 + f"AAAAAAA{'ABCDE'[n]}" for n in places],
+            [f"t{n}" for n in places],
+            [f"to-t{n}" for n in places],
+        )
+        for priority, places in parts
+    ]
+    lines = [orjson.loads(line) for chunk in chunks for line in entry_lines(chunk.entries)]
+    assert [(line["tag"], line["n"]) for line in lines] == [(f"t{n}", n) for _, places in parts for n in places]
+    assert [each.tag for each in events.outcome.rejected] == [
+        f"t{n}" for n, level in enumerate(levels) if level == "bad"
+    ]
 
 
 async def test_a_level_that_is_no_text_harms_nobody(tmp_path: Path) -> None:

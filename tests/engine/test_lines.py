@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mcp_ingest.codecs.bulk import entry_ids, entry_lines
 from mcp_ingest.engine.lines import finish, iso
 from mcp_ingest.event import Batch, Origin
+from tests.engine.parts import Unspeakable
 
 RECEIVED = 1_763_823_600_000_000_000  # 2025-11-22T15:00:00Z
 
@@ -22,7 +23,7 @@ def _batch(*records: dict[Any, Any], time: int = 0, tag: str = "mcp.a") -> Batch
 
 
 def _lines(batch: Batch) -> list[bytes]:
-    entries = finish(batch)
+    entries = finish(batch).joined()
     assert not batch.outcome.rejected
     assert entry_ids(entries) == batch.ids()
     return entry_lines(entries)
@@ -117,17 +118,10 @@ def test_what_was_serialised_is_not_serialised_again() -> None:
     assert [orjson.loads(line)["a"] for line in _lines(batch)] == ["kept", 2]
 
 
-class _Unspeakable:
-    def __str__(self) -> str:
-        raise ValueError("no words for it")
-
-    __repr__ = __str__
-
-
 def test_an_event_that_no_json_can_hold_is_a_dead_letter() -> None:
     """A value that has no text either: that event alone leaves the batch, its neighbours are lines."""
-    batch = _batch({"n": 1}, {"n": _Unspeakable()}, {"n": 3})
-    lines = entry_lines(finish(batch))
+    batch = _batch({"n": 1}, {"n": Unspeakable()}, {"n": 3})
+    lines = entry_lines(finish(batch).joined())
     assert [orjson.loads(line)["n"] for line in lines] == [1, 3]
     assert [rejected.stage for rejected in batch.outcome.rejected] == ["serialise"]
     assert len(batch) == len(batch.times) == 2
