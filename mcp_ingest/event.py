@@ -135,11 +135,15 @@ class Stream:
 
 
 class ChunkSlice(msgspec.Struct, frozen=True, gc=False):
-    """A forward chunk, or a slice of one: `digest` (16 bytes) names it, `start` is the first event's index."""
+    """Part of a forward chunk: `digest` (16 bytes) names the chunk, `start` is the first event's index."""
 
     digest: bytes
-    start: int = 0
-    last: bool = True
+    start: int
+    last: bool
+
+
+#: A whole forward chunk, by its digest (16 bytes), or a slice of one.
+Chunk = bytes | ChunkSlice
 
 
 @dataclass(slots=True)
@@ -151,7 +155,7 @@ class Progress:
 
     stream: Stream | None = None
     positions: dict[str, bytes | None] = field(default_factory=dict)
-    chunks: Sequence[ChunkSlice] = ()
+    chunks: Sequence[Chunk] = ()
 
 
 # --- the batch ---------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from mcp_ingest.codecs.forward_messages import decode_messages
 from mcp_ingest.component import Emit
 from mcp_ingest.config.load import load
 from mcp_ingest.engine.daemon import Daemon
-from mcp_ingest.event import Batch, ChunkSlice, Progress, Stream
+from mcp_ingest.event import Batch, Chunk, Progress, Stream
 from mcp_ingest.inputs.forward.batches import Batches
 from mcp_ingest.metrics import Metrics
 from mcp_ingest.outputs.elasticsearch.access import Answer
@@ -42,7 +42,7 @@ _ANSWER_SECONDS = 0.001
 _POLL_SECONDS = 0.001
 
 #: A batch, and the forward chunks that it brings.
-_Emitted = tuple[Batch, Sequence[ChunkSlice]]
+_Emitted = tuple[Batch, Sequence[Chunk]]
 
 
 def frames(count: int, events: int, seed: int = 0) -> list[bytes]:

@@ -18,7 +18,7 @@ from mcp_ingest.component import Emit
 from mcp_ingest.engine import letters
 from mcp_ingest.engine.intake import IntakeMaker
 from mcp_ingest.errors import SpoolError, SpoolFullError, StreamBrokenError
-from mcp_ingest.event import Batch, Progress, describe
+from mcp_ingest.event import Batch, Chunk, Progress, describe
 from mcp_ingest.metrics import RECEIVED_BYTES, REFUSED_EVENTS, Metrics
 from mcp_ingest.spool import Spool
 
@@ -53,7 +53,7 @@ class Ingest:
         self._events = 0
         self._commits: set[asyncio.Future[list[int]]] = set()
         self._pulling = set[str]()  # inputs whose emits wait for room where others are refused
-        self._chunks: dict[tuple[bytes, int], asyncio.Future[None]] = {}
+        self._chunks: dict[Chunk, asyncio.Future[None]] = {}
         self._wake = asyncio.Event()
         self._draining = self._paused = False
         self._leaving = asyncio.Event()
@@ -117,31 +117,29 @@ class Ingest:
         if not progress.chunks:
             await self._enqueue(name, batch, progress)
             return
-        keys, chunks = _keys(progress), self._chunks
-        others = {} if chunks.keys().isdisjoint(keys) else {n: chunks[k] for n, k in enumerate(keys) if k in chunks}
+        others = dict[int, asyncio.Future[None]]()
+        if not self._chunks.keys().isdisjoint(progress.chunks):
+            others = {n: self._chunks[chunk] for n, chunk in enumerate(progress.chunks) if chunk in self._chunks}
         if not others:
             # It is in flight until its commit, also when nobody waits for it any more.
-            await asyncio.shield(self._enqueue_chunks(name, batch, progress, keys))
+            await asyncio.shield(self._enqueue_chunks(name, batch, progress))
         elif len(others) == len(progress.chunks):
             await asyncio.wait(set(others.values()))
             await self._emit(name, batch, progress)
         else:
             late_batch, late = _parted(batch, progress, others)
-            first = self._enqueue_chunks(name, batch, progress, _keys(progress))
+            first = self._enqueue_chunks(name, batch, progress)
             await asyncio.gather(asyncio.shield(first), self._emit(name, late_batch, late))
 
-    def _enqueue_chunks(
-        self, name: str, batch: Batch, progress: Progress, keys: list[tuple[bytes, int]]
-    ) -> asyncio.Future[None]:
-        """None of these chunks, which have these keys, is in flight; those that were taken before are only counted."""
+    def _enqueue_chunks(self, name: str, batch: Batch, progress: Progress) -> asyncio.Future[None]:
+        """None of these chunks is in flight; those that were taken before are only counted."""
         if taken := self._maker.taken_before(progress.chunks):
             self._maker.deduplicate(name, batch, _runs(batch, progress, taken))
             kept = [chunk for n, chunk in enumerate(progress.chunks) if n not in taken]
             progress = Progress(progress.stream, progress.positions, kept)
-            keys = _keys(progress)
-        done = self._enqueue(name, batch, progress)
-        self._chunks.update(dict.fromkeys(keys, done))
-        done.add_done_callback(lambda _: [self._chunks.pop(key, None) for key in keys])
+        chunks, done = progress.chunks, self._enqueue(name, batch, progress)
+        self._chunks.update(dict.fromkeys(chunks, done))
+        done.add_done_callback(lambda _: deque(map(self._chunks.pop, chunks), maxlen=0))
         return done
 
     def _enqueue(self, name: str, batch: Batch, progress: Progress) -> asyncio.Future[None]:
@@ -240,10 +238,6 @@ class Ingest:
             count += len(waiting.batch)
             group.append(waiting)
         return group
-
-
-def _keys(progress: Progress) -> list[tuple[bytes, int]]:
-    return [(chunk.digest, chunk.start) for chunk in progress.chunks]
 
 
 def _runs(batch: Batch, progress: Progress, places: Collection[int]) -> Collection[int]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from operator import not_
+from typing import TypeGuard
 
 from mcp_ingest.codecs.values import clean_value
 from mcp_ingest.component import Output
@@ -15,7 +16,7 @@ from mcp_ingest.context import Clock
 from mcp_ingest.engine import letters
 from mcp_ingest.engine.lines import finish
 from mcp_ingest.engine.pipeline import Pipeline
-from mcp_ingest.event import OURS, Batch, ChunkSlice, Progress, Record, Rejected, Term
+from mcp_ingest.event import OURS, Batch, Chunk, ChunkSlice, Progress, Record, Rejected, Term
 from mcp_ingest.spool import Spool
 from mcp_ingest.spool.model import HIGH, NORMAL, InputKey, Intake, LetterKey, NewChunk, OutputKey
 
@@ -59,22 +60,23 @@ class IntakeMaker:
         """Whether a pipeline takes this tag."""
         return self.pipeline(tag) is not None
 
-    def taken_before(self, chunks: Sequence[ChunkSlice]) -> set[int]:
+    def taken_before(self, chunks: Sequence[Chunk]) -> set[int]:
         """The places of those forward chunks, or slices of them, that are committed already or stand here twice."""
-        digests = [chunk.digest for chunk in chunks]
-        committed, slices = self._spool.seen(digests), [chunk for chunk in chunks if chunk.start or not chunk.last]
-        if not committed and not slices and len(set(digests)) == len(digests):
+        digests = chunks if _are_whole(chunks) else [*map(_digest, chunks)]
+        committed, here = self._spool.seen(digests), set(chunks)
+        if not committed and len(here) == len(chunks) and digests is chunks:
             return set()
-        taken, here = set[int](), set[tuple[bytes, int]]()
-        for place, chunk in enumerate(chunks):
-            key = chunk.digest, chunk.start
-            if key in here or chunk.digest in committed or self._is_passed(chunk):
+        taken = set[int]()
+        for place, (chunk, digest) in enumerate(zip(chunks, digests, strict=True)):
+            if chunk not in here or digest in committed or self._is_passed(chunk):
                 taken.add(place)
-            here.add(key)
+            here.discard(chunk)
         return taken
 
-    def _is_passed(self, chunk: ChunkSlice) -> bool:
+    def _is_passed(self, chunk: Chunk) -> bool:
         """Whether the slices of this chunk got as far, before the connection broke."""
+        if isinstance(chunk, bytes):
+            return False
         done = self._spool.position(_slice_key(chunk))
         return done is not None and chunk.start <= struct.unpack(">Q", done)[0]
 
@@ -186,13 +188,17 @@ class IntakeMaker:
 
     def _progress(self, intake: Intake, progress: Progress) -> None:
         intake.positions.update(progress.positions)
+        if _are_whole(progress.chunks):
+            intake.digests += progress.chunks
+            return
         for chunk in progress.chunks:
-            if not chunk.last:
-                intake.positions[_slice_key(chunk)] = struct.pack(">Q", chunk.start)
-                continue
-            intake.digests.append(chunk.digest)
-            if chunk.start:
+            if isinstance(chunk, bytes):
+                intake.digests.append(chunk)
+            elif chunk.last:
+                intake.digests.append(chunk.digest)
                 intake.positions[_slice_key(chunk)] = None
+            else:
+                intake.positions[_slice_key(chunk)] = struct.pack(">Q", chunk.start)
 
 
 def _texts(batch: Batch) -> set[str]:
@@ -245,6 +251,14 @@ def _refuse_all(batch: Batch) -> Batch:
     empty = batch.select([])
     empty.outcome = batch.outcome
     return empty
+
+
+def _are_whole(chunks: Sequence[Chunk]) -> TypeGuard[Sequence[bytes]]:
+    return set(map(type, chunks)) <= {bytes}
+
+
+def _digest(chunk: Chunk) -> bytes:
+    return chunk if isinstance(chunk, bytes) else chunk.digest
 
 
 def _slice_key(chunk: ChunkSlice) -> str:

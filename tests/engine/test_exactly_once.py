@@ -133,7 +133,8 @@ async def _send_chunks(world: _World, ingest: Ingest) -> None:
         slices = world.chunks[number]
         try:
             for place, events in enumerate(slices):
-                chunk = ChunkSlice(digest, events[0].position, place == len(slices) - 1)
+                part = ChunkSlice(digest, events[0].position, place == len(slices) - 1)
+                chunk = digest if len(slices) == 1 else part
                 await emit(_batch(number, events), Progress(stream, chunks=[chunk]))
         except IngestError:
             await asyncio.sleep(0.001)

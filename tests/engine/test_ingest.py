@@ -11,7 +11,7 @@ import pytest
 from mcp_ingest.engine.intake import IntakeMaker, Made
 from mcp_ingest.engine.status import sums
 from mcp_ingest.errors import IngestError, SpoolError, SpoolFullError, StreamBrokenError
-from mcp_ingest.event import Batch, ChunkSlice, Origin, Progress, Rejected, Stream, Term
+from mcp_ingest.event import Batch, Origin, Progress, Rejected, Stream, Term
 from mcp_ingest.metrics import Metrics
 from mcp_ingest.spool import Spool
 from mcp_ingest.spool.model import InputKey, Intake
@@ -109,7 +109,7 @@ async def test_an_effect_that_raises_stops_nobody(tmp_path: Path) -> None:
 async def test_a_chunk_is_in_flight_until_its_commit_whoever_waits(tmp_path: Path) -> None:
     """Its emit was cancelled, its resend still meets it and adds nothing."""
     async with spool_in(tmp_path) as spool, ingesting(spool) as ingest:
-        emit, chunk = ingest.emit_for("in"), ChunkSlice(b"d" * 16)
+        emit, chunk = ingest.emit_for("in"), b"d" * 16
         first = asyncio.ensure_future(emit(batch({"n": 1}), Progress(chunks=[chunk])))
         await asyncio.sleep(0)
         first.cancel()
@@ -150,7 +150,7 @@ def _chunks(*names: str) -> tuple[Batch, Progress]:
         made.origins = [Origin("in", name * 20, 1)]
         made.reject(Rejected("mcp.a", 0, b"\xff", 2, made.origins[0], "no map", why="undecodable"))
         parts.append(made)
-    return Batch.merge(parts), Progress(Stream(), chunks=[ChunkSlice(name.encode() * 16) for name in names])
+    return Batch.merge(parts), Progress(Stream(), chunks=[name.encode() * 16 for name in names])
 
 
 async def _stored(spool: Spool) -> list[str]:
@@ -357,7 +357,7 @@ async def test_reject_lets_those_wait_who_pull(tmp_path: Path, monkeypatch: pyte
 async def test_a_refused_chunk_is_taken_when_it_comes_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its id is neither in flight nor remembered."""
     async with spool_in(tmp_path, when_full="reject") as spool, ingesting(spool) as ingest:
-        emit, chunk = ingest.emit_for("in"), ChunkSlice(b"d" * 16)
+        emit, chunk = ingest.emit_for("in"), b"d" * 16
         with monkeypatch.context() as full:
             full.setattr(spool, "why_full", lambda: "the spool is full")
             assert isinstance(await _raises(emit(batch({"n": 1}), Progress(chunks=[chunk]))), SpoolFullError)

@@ -111,11 +111,11 @@ async def test_a_chunk_that_comes_again_is_deduplicated(tmp_path: Path) -> None:
     digest = b"d" * 16
     async with spool_in(tmp_path) as spool, ingesting(spool) as ingest:
         emit = ingest.emit_for("in")
-        progress = [Progress(chunks=[ChunkSlice(digest)]) for _ in range(3)]
+        progress = [Progress(chunks=[digest]) for _ in range(3)]
         await asyncio.gather(*(emit(batch({"a": 1}, {"a": 2}), each) for each in progress))
         assert len(await _events(spool)) == 2
     async with spool_in(tmp_path) as spool, ingesting(spool) as ingest:
-        await ingest.emit_for("in")(batch({"a": 1}, {"a": 2}), Progress(chunks=[ChunkSlice(digest)]))
+        await ingest.emit_for("in")(batch({"a": 1}, {"a": 2}), Progress(chunks=[digest]))
         assert len(await _events(spool)) == 2
         deduplicated = sum(count for key, count in spool.ledger().items() if key.term is Term.DEDUPLICATED)
         assert deduplicated == 6

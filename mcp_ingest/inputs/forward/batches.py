@@ -15,7 +15,7 @@ from mcp_ingest.codecs.forward import NO_OPTION, Frame, Mode
 from mcp_ingest.codecs.forward_entries import SLICE_BYTES, SLICE_EVENTS, Entries, decode_entries
 from mcp_ingest.codecs.forward_messages import Messages
 from mcp_ingest.context import Context
-from mcp_ingest.event import PREFIX_BYTES, Batch, ChunkSlice, Origin, Rejected, new_uid, uid_prefix
+from mcp_ingest.event import PREFIX_BYTES, Batch, Chunk, ChunkSlice, Origin, Rejected, new_uid, uid_prefix
 from mcp_ingest.metrics import SANITIZED
 
 #: Fluentd's chunk ids: 16 random bytes in base64. Others may be the same for equal payloads of two senders.
@@ -68,19 +68,19 @@ class Batches:
         self._settings = settings
         self._renames = settings.tag is not None or settings.tag_prefix is not None
 
-    def of_chunk(self, frame: Frame, received: int) -> Iterator[tuple[Batch, ChunkSlice]]:
+    def of_chunk(self, frame: Frame, received: int) -> Iterator[tuple[Batch, Chunk]]:
         """A frame with a chunk id, slice by slice; nothing for one that holds nothing."""
         (prefix,), (digest,) = self._named([frame.option.chunk or b""], [frame.tag])
         origin = Origin(self._context.name, prefix, received, self._about)
         for entries in decode_entries(frame, max_bytes=self._settings.max_frame_bytes):
-            chunk = ChunkSlice(digest, entries.start, entries.last)
+            start, last = entries.start, entries.last
             run = _Run(origin)
             run.add(self._with_fields(entries), self._tag(frame.tag), 0)
             del entries  # while the batch is emitted nobody else holds its records
-            if run or chunk.start:
-                yield run.batch(), chunk
+            if run or start:
+                yield run.batch(), ChunkSlice(digest, start, last) if start or not last else digest
 
-    def of_messages(self, messages: Messages, received: int) -> tuple[Batch, list[ChunkSlice]]:
+    def of_messages(self, messages: Messages, received: int) -> tuple[Batch, list[bytes]]:
         """Frames that were decoded together: a run for each with its chunk id, or one for all that have none."""
         counts, count = messages.counts, len(messages.records)
         tags = [*map(self._tag, messages.tags)] if self._renames else messages.tags
@@ -89,10 +89,9 @@ class Batches:
         for record in messages.records if self.fields else ():
             record.update(self.fields)
         if messages.chunks:
-            prefixes, digests = self._named(messages.chunks, messages.tags)
+            prefixes, chunks = self._named(messages.chunks, messages.tags)
             name, about = self._context.name, self._about
             origins = [Origin(name, prefix, received, about) for prefix in prefixes]
-            chunks = [*map(ChunkSlice, digests)]
             if count == len(counts):
                 ends, positions = [*range(1, count + 1)], [0] * count
             else:

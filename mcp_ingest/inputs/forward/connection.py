@@ -20,7 +20,7 @@ from mcp_ingest.codecs.forward_messages import Messages, decode_messages
 from mcp_ingest.component import Emit
 from mcp_ingest.context import Context
 from mcp_ingest.errors import DecodeError, IngestError, TooLargeError
-from mcp_ingest.event import Batch, ChunkSlice, Progress, Stream
+from mcp_ingest.event import Batch, Chunk, Progress, Stream
 from mcp_ingest.inputs.forward.batches import Batches, memory, memory_of
 from mcp_ingest.metrics import CONNECTIONS, IGNORED_FRAMES, PROTOCOL_ERRORS
 
@@ -297,7 +297,7 @@ class Connection(asyncio.BufferedProtocol):
             self._context.logger.exception("%s: not taken from %s", self._context.name, self._peer)
         self._settle()
 
-    def _batches_of(self, work: _Work) -> Iterable[tuple[Batch, Sequence[ChunkSlice]]]:
+    def _batches_of(self, work: _Work) -> Iterable[tuple[Batch, Sequence[Chunk]]]:
         if work.messages:
             messages, work.messages = work.messages, None  # the records are the batch's alone
             return [self._batches.of_messages(messages, work.received)]
