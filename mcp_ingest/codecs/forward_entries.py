@@ -14,12 +14,10 @@ import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
-from msgspec.msgpack import Ext
 
 from mcp_ingest.codecs import values
 from mcp_ingest.codecs.compression import decompressed_pieces, sniff
@@ -32,7 +30,6 @@ SLICE_EVENTS = 10_000
 MAX_ENTRY_BYTES = 32 * 2**20
 KEPT_BYTES = 64 * 1024  # of an entry that cannot be decoded
 
-_CODE = attrgetter("code")
 _LATEST = 2**63  # nanoseconds: in the year 2262
 _GROUP_OPEN, _GROUP_CLOSE = 0xFFFF_FFFF, 0xFFFF_FFFE
 
@@ -41,14 +38,15 @@ _Json: Any = str | int | _Finite | bool | None
 for _ in range(6):
     _Json = str | int | _Finite | bool | None | list[_Json] | dict[str, _Json]
 EntryRecord = dict[str, _Json]
-_ENTRY = tuple[Any, EntryRecord | str]
-_ONE = msgspec.msgpack.Decoder(_ENTRY)
-
 Record = dict[str, Any]
-Pair = tuple[Any, Any]  # time as it was packed, record
+Pair = tuple[Any, Any]  # time as the protocol's value, record
+RawPair = tuple[msgspec.Raw, Any]  # time as it is packed, record
 
+_ONE: msgspec.msgpack.Decoder[Pair] = msgspec.msgpack.Decoder(tuple[Any, EntryRecord | str])
 #: Decodes entries behind an array header, and what it raises where it cannot.
-MANY: msgspec.msgpack.Decoder[list[Pair]] = msgspec.msgpack.Decoder(list[_ENTRY])
+MANY: msgspec.msgpack.Decoder[list[RawPair]] = msgspec.msgpack.Decoder(list[tuple[msgspec.Raw, EntryRecord | str]])
+_INTEGERS = msgspec.msgpack.Decoder(list[Annotated[int, Meta(ge=0, lt=_GROUP_CLOSE)]])
+_VALUE = msgspec.msgpack.Decoder()
 REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -164,7 +162,7 @@ def _cut(held: bytearray, slice_bytes: int, slice_events: int) -> Iterator[_Part
 # --- one slice ---------------------------------------------------------------------------------------------
 
 
-def _fast(part: _Part) -> list[Pair] | None:
+def _fast(part: _Part) -> list[RawPair] | None:
     """All entries at once, behind an array header; None where something asks for the careful way."""
     if not part.count or len(part.data) > MAX_ENTRY_BYTES:
         return None
@@ -193,10 +191,8 @@ class _Decoding:
             pairs = _fast(part)
         count = (part.count or 0) + bool(part.rest)
         entries = Entries(self._next, count, len(part.data) + len(part.rest), part.last)
-        if pairs is None:
-            pairs = self._careful(part, entries)
-        if not self._columns(pairs, entries):
-            self._one_by_one(pairs, entries)
+        if pairs is None or not self._columns(pairs, entries):
+            self._one_by_one(_with_values(pairs) or self._careful(part, entries), entries)
         if part.rest:
             why = f"{len(part.rest)} bytes that are no entry, or not all of one"
             entries.invalid.append(Invalid(self._next + count - 1, 0, bytes(part.rest[:KEPT_BYTES]), why))
@@ -211,14 +207,14 @@ class _Decoding:
 
     def _careful(self, part: _Part, entries: Entries) -> list[Pair]:
         pairs, start = list[Pair](), 0
-        for end in part.ends or ():
+        for end in value_ends(part.data)[0] if part.ends is None else part.ends:
             raw = part.data[start:end]
             start = end
             pairs.append(_careful_pair(raw, entries))
         return pairs
 
-    def _columns(self, pairs: list[Pair], entries: Entries) -> bool:
-        """The common case as columns: times of one kind, maps as records, no metadata."""
+    def _columns(self, pairs: list[RawPair], entries: Entries) -> bool:
+        """The common case as columns: times of one form, maps as records, no metadata."""
         records = [pair[1] for pair in pairs]
         if self._group is not None or self._metadata or not set(map(type, records)) <= {dict}:
             return False
@@ -274,10 +270,9 @@ def _careful_pair(raw: bytes | memoryview, entries: Entries) -> Pair:
     if len(raw) > MAX_ENTRY_BYTES:
         return None, _Bad(bytes(raw[:KEPT_BYTES]), f"an entry of {len(raw)} bytes, the limit is {MAX_ENTRY_BYTES}")
     try:
-        pair: Pair = _ONE.decode(raw)
+        return _ONE.decode(raw)
     except REFUSED:
         return _slow(raw, entries)
-    return pair
 
 
 def _slow(raw: bytes | memoryview, entries: Entries) -> Pair:
@@ -306,21 +301,47 @@ def _invalid(index: int, when: Any, record: Any, error: DecodeError) -> Invalid:
 # --- times -------------------------------------------------------------------------------------------------
 
 
-def times_of(times: list[Any]) -> list[int] | None:
+#: What is before and behind the eight bytes of an EventTime in both of its forms, and with the empty metadata of
+#: Fluent Bit's entries.
+_EVENT_TIMES = [(b"\xd7\x00", b""), (b"\xc7\x08\x00", b""), (b"\x92\xd7\x00", b"\x80")]
+
+
+def times_of(times: Sequence[msgspec.Raw]) -> list[int] | None:
     """Nanoseconds of times that are all EventTime or all integers; None where one must be looked at alone."""
-    kinds = set(map(type, times))
-    if kinds == {Ext}:
-        data = [time.data for time in times]
-        if set(map(_CODE, times)) != {0} or set(map(len, data)) != {8}:
-            return None
-        numbers = struct.unpack(f">{2 * len(times)}I", b"".join(data))
-        seconds, nanoseconds = numbers[0::2], numbers[1::2]
-        if max(seconds) >= _GROUP_CLOSE or max(nanoseconds) >= 10**9:
-            return None
-        return [s * 1_000_000_000 + n for s, n in zip(seconds, nanoseconds, strict=True)]
-    if kinds == {int} and min(times) >= 0 and max(times) < _GROUP_CLOSE:
-        return [seconds * 1_000_000_000 for seconds in times]
-    return [] if not kinds else None
+    joined, count = b"".join(times), len(times)
+    for head, tail in _EVENT_TIMES:
+        if (numbers := _numbers(joined, count, head, tail)) is not None:
+            seconds, nanoseconds = numbers[0::2], numbers[1::2]
+            if max(seconds, default=0) >= _GROUP_CLOSE or max(nanoseconds, default=0) >= 10**9:
+                return None
+            return [s * 1_000_000_000 + n for s, n in zip(seconds, nanoseconds, strict=True)]
+    try:
+        found = _INTEGERS.decode(b"".join((b"\xdd", count.to_bytes(4, "big"), joined)))
+    except REFUSED:
+        return None
+    return [seconds * 1_000_000_000 for seconds in found]
+
+
+def _numbers(joined: bytes, count: int, head: bytes, tail: bytes) -> tuple[int, ...] | None:
+    """Seconds and nanoseconds of times of one form, one behind the other; None if they are of another.
+
+    The first bytes say how long a value is, so it is enough that each has its bytes where it must.
+    """
+    size = len(head) + 8 + len(tail)
+    fixed = [*enumerate(head), *enumerate(tail, size - len(tail))]
+    if len(joined) != size * count or any(joined[at::size] != bytes([byte]) * count for at, byte in fixed):
+        return None
+    packed = bytearray(8 * count)
+    for place in range(8):
+        packed[place::8] = joined[len(head) + place :: size]
+    return struct.unpack(f">{2 * count}I", packed)
+
+
+def _with_values(pairs: list[RawPair] | None) -> list[Pair] | None:
+    try:
+        return pairs and [(_VALUE.decode(when), record) for when, record in pairs]
+    except REFUSED:
+        return None
 
 
 def _time(value: Any) -> int:

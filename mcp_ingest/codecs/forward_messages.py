@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from mcp_ingest.codecs.forward import Mode
-from mcp_ingest.codecs.forward_entries import MANY, REFUSED, SLICE_EVENTS, EntryRecord, Pair, Record, times_of
+from mcp_ingest.codecs.forward_entries import MANY, REFUSED, SLICE_EVENTS, EntryRecord, RawPair, Record, times_of
 
 _FRAME_BYTES = 32 * 1024  # on average: above that the careful way copies less
 
@@ -41,14 +41,14 @@ class _Option(msgspec.Struct, gc=False):
 
 class _Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
     tag: _Tag
-    time: Any
+    time: msgspec.Raw
     record: EntryRecord
     option: _Option | None = None
 
 
 class _Forward(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
     tag: _Tag
-    entries: list[tuple[Any, EntryRecord]]
+    entries: list[tuple[msgspec.Raw, EntryRecord]]
     option: _Option | None = None
 
 
@@ -107,9 +107,9 @@ def _chunks(rows: Sequence[_Forward | _Packed], size: int) -> Messages | None:
     chunks = _chunk_ids(options)
     if chunks is None:
         return None
-    pairs, counts = list[Pair](), list[int]()
+    pairs, counts = list[RawPair](), list[int]()
     for row, option in zip(rows, options, strict=True):
-        entries: list[Pair] = row.entries if isinstance(row, _Forward) else _unpacked(row.entries, option.size or 1)
+        entries: list[RawPair] = row.entries if isinstance(row, _Forward) else _unpacked(row.entries, option.size or 1)
         if not entries:  # a heartbeat, or an empty chunk
             return None
         pairs += entries
@@ -122,7 +122,7 @@ def _chunks(rows: Sequence[_Forward | _Packed], size: int) -> Messages | None:
     return Messages([row.tag for row in rows], chunks, counts, size, times, records)
 
 
-def _unpacked(packed: bytes, count: int) -> list[Pair]:
+def _unpacked(packed: bytes, count: int) -> list[RawPair]:
     if not 0 < count <= len(packed):
         raise msgspec.DecodeError("not so many")
     return MANY.decode(b"".join((b"\xdd", count.to_bytes(4, "big"), packed)))

@@ -138,6 +138,32 @@ def test_times(when: Any, expected: int) -> None:
         assert decode(packed(payload)).times[-1] == expected
 
 
+EIGHT = st.sampled_from([bytes.fromhex("6553f100075bcd15"), bytes(8), b"\xff" * 8, bytes.fromhex("6553f1003b9aca00")])
+FORMS = st.sampled_from([(b"\xd7\x00", b""), (b"\xc7\x08\x00", b""), (b"\x92\xd7\x00", b"\x80"), (b"\xd7\x05", b"")])
+PACKED_TIMES = st.one_of(
+    st.builds(lambda form, eight: form[0] + eight + form[1], FORMS, EIGHT),
+    st.sampled_from([b"\x05", b"\xce\x65\x53\xf1\x00", b"\xcf" + b"\x01" * 8, b"\xff", b"\xa1\xff", b"\xc0"]),
+)
+
+
+@given(
+    st.one_of(
+        st.lists(PACKED_TIMES, max_size=6),
+        st.tuples(FORMS, st.lists(EIGHT, max_size=6)).map(
+            lambda drawn: [drawn[0][0] + eight + drawn[0][1] for eight in drawn[1]]
+        ),
+    )
+)
+def test_times_together_are_what_they_are_alone(times: list[bytes]) -> None:
+    """Whatever forms they are of, in whatever mixture: the same times, and the same entries are no events."""
+    entries = [b"\x92" + when + b"\x81\xa1n\x01" for when in times]
+    alone = [decode(packed(each)) for each in entries]
+    together = decode(packed(b"".join(entries), size=len(entries)))
+    assert together.times == [when for each in alone for when in each.times]
+    assert [bad.index for bad in together.invalid] == [n for n, each in enumerate(alone) if each.invalid]
+    assert together.count == len(times)
+
+
 BAD_TIMES = [
     msgpack.ExtType(0, b"\0\0\0\1\x3b\x9a\xca\x00"),
     msgpack.ExtType(0, b"short"),

@@ -96,7 +96,7 @@ def _record(tag: str, record: dict[str, Any]) -> bytes:
         ([_record("t" if n < 10 else "u", {"n": n}) for n in range(20)], False),
         ([_record("tu"[n % 2], {"n": n}) for n in range(19)], False),
         ([_record("t", {"list": ["t", n]}) for n in range(20)], True),
-        ([_record("t", {"n": n, "list": ["t", n, 0, 0]}) for n in range(20)], False),
+        ([msgpack.packb(["t", 2**30, {"n": n, "list": ["t", 2**30, 0, 0]}, {}]) for n in range(20)], False),
     ],
     ids=["one-tag", "another-tag", "by-turns", "like-an-entry", "like-a-message"],
 )
