@@ -14,8 +14,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
-from typing import Annotated, Any, ClassVar, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, cast
 
 import msgspec
 from msgspec import Meta
@@ -24,6 +23,9 @@ from mcp_ingest.context import Context
 from mcp_ingest.errors import IngestError
 from mcp_ingest.event import Batch, Event, Progress, Record, Term
 from mcp_ingest.verdict import Request, Verdicts
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
 
 Kind = Literal["input", "stage", "output"]
 Sharing = Literal["ports", "items", "one"]
@@ -358,7 +360,7 @@ def names(kind: Kind) -> list[str]:
     """Every name that the configuration may use for this kind."""
     package = importlib.import_module(f"mcp_ingest.{_PACKAGES[kind]}")
     own = [m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")]
-    others = [e.name for e in entry_points(group=f"mcp_ingest.{_PACKAGES[kind]}")]
+    others = [e.name for e in _entry_points(kind)]
     return sorted({*own, *others})
 
 
@@ -371,10 +373,18 @@ def find(kind: Kind, name: str) -> type[Any]:
     except ModuleNotFoundError as error:
         if error.name != f"{group}.{name}":
             raise
-        for entry in entry_points(group=group, name=name):
-            return _component(kind, entry.load())
+        for entry in _entry_points(kind):
+            if entry.name == name:
+                return _component(kind, entry.load())
         raise KeyError(name) from None
     return _component(kind, module)
+
+
+def _entry_points(kind: Kind) -> EntryPoints:
+    """Components of other packages."""
+    from importlib.metadata import entry_points  # a megabyte that most configurations do not need
+
+    return entry_points(group=f"mcp_ingest.{_PACKAGES[kind]}")
 
 
 def _component(kind: Kind, found: Any) -> type[Component]:

@@ -57,14 +57,14 @@ class Graph:
 
     def find(self, kind: Kind, type_name: str, place: Place) -> Any:
         """The component's class; None where there is none of this name, or it cannot be loaded."""
-        if type_name not in (known := names(kind)):
-            near = did_you_mean(type_name, known) or f"; there are {', '.join(known)}"
-            self.report(place, f"there is no {kind} of the type `{type_name}`{near}")
-            return None
         try:
             return find(kind, type_name)
         except Exception as error:  # a package that is not installed, or a component of somebody else's
-            self.report(place, f"the {kind} `{type_name}` cannot be loaded: {error}")
+            if type_name in (known := names(kind)):
+                self.report(place, f"the {kind} `{type_name}` cannot be loaded: {error}")
+            else:
+                near = did_you_mean(type_name, known) or f"; there are {', '.join(known)}"
+                self.report(place, f"there is no {kind} of the type `{type_name}`{near}")
             return None
 
     def pipelines(self, section: Mapping, outputs: list[str] | None) -> dict[str, PipelineConfig]:
