@@ -31,6 +31,7 @@ MAX_TAG_BYTES = 64 * 1024
 HEADER_BYTES = 5  # of an array of up to 2**32 - 1
 _PLACE_BYTES = 32 * 1024  # of a packed frame still to come, for it to get a place of its own
 _MAPPED = 4 * 2**20  # from this size on the place is a mapping: pages are taken as they come, and given back at once
+_BEGINNING = 32  # bytes of a beginning that are looked for: backwards a search may take as many times the buffer
 _HANDED_OVER = 2**20  # from this size on a frame's bytes are not copied: the buffer is handed over and replaced
 
 
@@ -142,7 +143,8 @@ class Decoder:
             return None
         self._unfinished = None
         if head.mode is Mode.MESSAGE and self.alike:
-            count, length = self._guessed(bytes(self._buffer[: head.body + 2]))  # two more: found faster
+            beginning = bytes(self._buffer[: min(head.body + 2, _BEGINNING)])  # with two bytes more: found faster
+            count, length = self._guessed(beginning)
         if head.mode is not Mode.MESSAGE or not self.alike:
             self._lengths = value_lengths(self._buffer)
             count, length = len(self._lengths), sum(self._lengths)

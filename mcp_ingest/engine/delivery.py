@@ -1,7 +1,7 @@
 """The delivery loop of one output: it picks the rows, sends, and does what the verdicts say.
 
 Rows are picked *across* chunks, bounded by bytes and by requests in flight, so that many small commits do not become
-many small requests, and nothing waits for a timer. The waiting, the backing off, the halving, the bisecting, the
+many small requests; where little comes nothing waits. The waiting, the backing off, the halving, the bisecting, the
 parking, the one repair (on the copy that is sent, never in the spool) and the dead letters are done here; an output
 only sends and answers. One output's trouble is nobody else's: each has its own loop.
 """
