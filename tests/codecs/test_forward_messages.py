@@ -119,7 +119,7 @@ def test_messages_are_counted_by_how_they_begin(frames: list[bytes], alike: bool
 
 
 def test_a_tag_that_repeats_itself_is_not_looked_for_at_each_place() -> None:
-    """Bytes that nearly begin like the message, every four of them: 2 seconds for 300 KB were the whole tag looked for."""
+    """Bytes that nearly begin like the message, each four of them: 2 s for 300 KB if the whole tag is looked for."""
     tag = b"\x94\x05\x05\x05" * 15_000 + b"\x94"
     decoder = Decoder()
     decoder.feed(b"\x94\xda" + len(tag).to_bytes(2, "big") + tag + b"\x05\x05\x81\xa1k" + tag * 18)
