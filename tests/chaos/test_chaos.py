@@ -38,7 +38,7 @@ def test_faults_before_elasticsearch_cost_nothing(tmp_path: Path, elasticsearch:
 
 def test_faults_of_several_workers_cost_nothing(tmp_path: Path, elasticsearch: Elasticsearch) -> None:
     """Nor do those of single processes, nor more and fewer workers from life to life."""
-    names = "worker_killed supervisor_killed kill commits_fail clock"
+    names = "worker_killed supervisor_killed kill commits_fail"
     report = _run(tmp_path, elasticsearch, names, workers=2)
     assert report.problems == []
     assert report.injected.keys() == set(names.split())
@@ -47,7 +47,7 @@ def test_faults_of_several_workers_cost_nothing(tmp_path: Path, elasticsearch: E
 
 def test_faults_before_the_store_cost_nothing(tmp_path: Path) -> None:
     """The same in the embedded store."""
-    names = "kill reloads disk_full clock commits_fail network"
+    names = "kill reloads disk_full clock network"
     report = _run(tmp_path, None, names)
     assert report.problems == []
     assert report.injected.keys() | report.skipped.keys() == set(names.split())
