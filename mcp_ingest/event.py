@@ -150,7 +150,8 @@ Chunk = bytes | ChunkSlice
 class Progress:
     """What becomes durable together with a batch: new positions (None deletes), the forward chunks' ids.
 
-    One chunk is the whole batch; of several each is the run with its number (`Batch.origins`), which may be empty.
+    One chunk, or a slice of one, is the whole batch; of several whole ones each is the run with its number
+    (`Batch.origins`), which may be empty.
     """
 
     stream: Stream | None = None

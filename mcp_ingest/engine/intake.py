@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from operator import not_
-from typing import TypeGuard
+from typing import cast
 
 from mcp_ingest.codecs.values import clean_value
 from mcp_ingest.component import Output
@@ -61,24 +61,24 @@ class IntakeMaker:
         return self.pipeline(tag) is not None
 
     def taken_before(self, chunks: Sequence[Chunk]) -> set[int]:
-        """The places of those forward chunks, or slices of them, that are committed already or stand here twice."""
-        digests = chunks if _are_whole(chunks) else [*map(_digest, chunks)]
-        committed, here = self._spool.seen(digests), set(chunks)
-        if not committed and len(here) == len(chunks) and digests is chunks:
+        """The places of those chunks, or of the slice of one, that are committed already or stand here twice."""
+        if part := _slice_of(chunks):
+            return {0} if self._spool.seen([part.digest]) or self._is_passed(part) else set()
+        digests = cast(Sequence[bytes], chunks)
+        committed, here = self._spool.seen(digests), set(digests)
+        if not committed and len(here) == len(digests):
             return set()
         taken = set[int]()
-        for place, (chunk, digest) in enumerate(zip(chunks, digests, strict=True)):
-            if chunk not in here or digest in committed or self._is_passed(chunk):
+        for place, digest in enumerate(digests):
+            if digest not in here or digest in committed:
                 taken.add(place)
-            here.discard(chunk)
+            here.discard(digest)
         return taken
 
-    def _is_passed(self, chunk: Chunk) -> bool:
+    def _is_passed(self, part: ChunkSlice) -> bool:
         """Whether the slices of this chunk got as far, before the connection broke."""
-        if isinstance(chunk, bytes):
-            return False
-        done = self._spool.position(_slice_key(chunk))
-        return done is not None and chunk.start <= struct.unpack(">Q", done)[0]
+        done = self._spool.position(_slice_key(part))
+        return done is not None and part.start <= struct.unpack(">Q", done)[0]
 
     def deduplicate(self, name: str, batch: Batch, runs: Collection[int]) -> None:
         """Take these runs out of the batch, which counts them as received and deduplicated."""
@@ -188,17 +188,11 @@ class IntakeMaker:
 
     def _progress(self, intake: Intake, progress: Progress) -> None:
         intake.positions.update(progress.positions)
-        if _are_whole(progress.chunks):
-            intake.digests += progress.chunks
-            return
-        for chunk in progress.chunks:
-            if isinstance(chunk, bytes):
-                intake.digests.append(chunk)
-            elif chunk.last:
-                intake.digests.append(chunk.digest)
-                intake.positions[_slice_key(chunk)] = None
-            else:
-                intake.positions[_slice_key(chunk)] = struct.pack(">Q", chunk.start)
+        if part := _slice_of(progress.chunks):
+            intake.positions[_slice_key(part)] = None if part.last else struct.pack(">Q", part.start)
+            intake.digests += [part.digest] if part.last else []
+        else:
+            intake.digests += cast(Sequence[bytes], progress.chunks)
 
 
 def _texts(batch: Batch) -> set[str]:
@@ -253,12 +247,9 @@ def _refuse_all(batch: Batch) -> Batch:
     return empty
 
 
-def _are_whole(chunks: Sequence[Chunk]) -> TypeGuard[Sequence[bytes]]:
-    return set(map(type, chunks)) <= {bytes}
-
-
-def _digest(chunk: Chunk) -> bytes:
-    return chunk if isinstance(chunk, bytes) else chunk.digest
+def _slice_of(chunks: Sequence[Chunk]) -> ChunkSlice | None:
+    """The slice, which comes alone; None of whole chunks."""
+    return chunks[0] if chunks and isinstance(chunks[0], ChunkSlice) else None
 
 
 def _slice_key(chunk: ChunkSlice) -> str:
