@@ -91,7 +91,7 @@ class Batches:
         if messages.chunks:
             prefixes, chunks = self._named(messages.chunks, messages.tags)
             name, about = self._context.name, self._about
-            origins = [Origin(name, prefix, received, about) for prefix in prefixes]
+            origins = [*map(Origin, repeat(name), prefixes, repeat(received), repeat(about))]
             if count == len(counts):
                 ends, positions = [*range(1, count + 1)], [0] * count
             else:
