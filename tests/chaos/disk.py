@@ -37,9 +37,14 @@ class Disk:
                         file.write(bytes(step))
 
     def free(self) -> None:
-        """Give it back."""
+        """Give it back, for good: a power cut that follows would bring the file back, and the disk be full again."""
         with contextlib.suppress(OSError):
             self._filler.unlink(missing_ok=True)
+            descriptor = os.open(self.folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
     def cut_power(self) -> None:
         """From now on nothing reaches the disk any more: what was not synced is lost, and who writes gets an error."""

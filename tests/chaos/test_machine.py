@@ -43,6 +43,16 @@ def test_a_full_disk_takes_nothing_until_it_is_freed(small: Disk) -> None:
     (small.folder / "more").write_bytes(bytes(2**20))
 
 
+def test_a_disk_that_was_freed_stays_free_over_a_power_cut(small: Disk) -> None:
+    """The cut does not bring back what filled it."""
+    small.fill()
+    small.free()
+    small.cut_power()
+    small.unmount()
+    small.mount()
+    (small.folder / "more").write_bytes(bytes(2**20))
+
+
 def test_a_power_cut_takes_what_was_not_synced(small: Disk) -> None:
     """What was synced is there afterwards, and nothing else; in between the disk takes nothing."""
     for name in ("synced", "unsynced"):
