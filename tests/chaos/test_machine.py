@@ -44,8 +44,12 @@ def test_a_full_disk_takes_nothing_until_it_is_freed(small: Disk) -> None:
 
 
 def test_a_disk_that_was_freed_stays_free_over_a_power_cut(small: Disk) -> None:
-    """The cut does not bring back what filled it."""
+    """The cut does not bring back what filled it, and had reached the disk."""
     small.fill()
+    for path in small.folder.iterdir():
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
     small.free()
     small.cut_power()
     small.unmount()
