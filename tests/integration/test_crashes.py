@@ -15,7 +15,7 @@ from tests.integration.daemon import Daemon, wait_until
 from tests.integration.servers import Elasticsearch
 
 SOURCE = Path("/var/log/dpkg.log")
-KILLS = 16
+KILLS = 12
 
 
 def _real_lines(count: int) -> list[str]:

@@ -18,7 +18,7 @@ from tests.integration.configurations import to_elasticsearch
 from tests.integration.daemon import Daemon, wait_until
 from tests.integration.servers import Elasticsearch, free_port
 
-KILLS = 6
+KILLS = 5
 
 
 class _Senders:
