@@ -99,7 +99,7 @@ def _of_read(decoder: Decoder, batches: Batches) -> list[_Emitted]:
     received = time.time_ns()
     if (found := decoder.complete()) is not None:
         mode, count, length = found
-        messages = decode_messages(mode, decoder.peek(count, length), count)
+        messages = decode_messages(mode, decoder.peek(length), count)
         if messages is not None:
             decoder.drop(length)
             return [batches.of_messages(messages, received)]

@@ -31,7 +31,6 @@ MAX_TAG_BYTES = 64 * 1024
 HEADER_BYTES = 5  # of an array of up to 2**32 - 1
 _PLACE_BYTES = 32 * 1024  # of a packed frame still to come, for it to get a place of its own
 _MAPPED = 4 * 2**20  # from this size on the place is a mapping: pages are taken as they come, and given back at once
-_BEGINNING = 32  # bytes of a beginning that are looked for: backwards a search may take as many times the buffer
 _HANDED_OVER = 2**20  # from this size on a frame's bytes are not copied: the buffer is handed over and replaced
 
 
@@ -81,15 +80,13 @@ class Decoder:
 
     Heartbeats (nil, `["", []]`) are passed over. DecodeError means that nothing behind can be trusted,
     TooLargeError that a frame is over `max_frame_bytes`. Holds no more than one unfinished frame and what was
-    fed last. `needed` is the length of the unfinished frame, as far as it is known. `alike` is set false by who finds
-    that messages do not all begin like their neighbours: then `complete` counts them one by one.
+    fed last. `needed` is the length of the unfinished frame, as far as it is known.
     """
 
     def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
         self.max_frame_bytes = max_frame_bytes
         self.needed = 0
         self.is_json = False
-        self.alike = True
         self._buffer = bytearray()
         self._fed = 0
         self._unfinished: _Unfinished | _Placed | None = None
@@ -128,7 +125,6 @@ class Decoder:
     def complete(self) -> tuple[Mode, int, int] | None:
         """The mode of the first whole frame that is held, how many values are whole, and their length; None: none.
 
-        Where messages are `alike`, their number is a guess: who decodes that many values in that length finds out.
         What is held of a frame that had only begun is looked at again, once what came is as much.
         """
         if self._json or isinstance(self._unfinished, _Placed) or 2 * self._fed < len(self._buffer):
@@ -142,29 +138,13 @@ class Decoder:
         if head is None or (head.body_end or 0) > len(self._buffer):
             return None
         self._unfinished = None
-        if head.mode is Mode.MESSAGE and self.alike:
-            beginning = bytes(self._buffer[: min(head.body + 2, _BEGINNING)])  # with two bytes more: found faster
-            count, length = self._guessed(beginning)
-        if head.mode is not Mode.MESSAGE or not self.alike:
-            self._lengths = value_lengths(self._buffer)
-            count, length = len(self._lengths), sum(self._lengths)
-        return (head.mode, count, length) if count else None
+        self._lengths = value_lengths(self._buffer)
+        return (head.mode, len(self._lengths), sum(self._lengths)) if self._lengths else None
 
-    def _guessed(self, beginning: bytes) -> tuple[int, int]:
-        """Number and length of the whole frames if each begins like this, and nothing else looks so.
-
-        Counting them one by one takes ten times as long.
-        """
-        last = self._buffer.rfind(beginning)
+    def peek(self, length: int) -> bytes:
+        """The first bytes that are held, behind the header of an array of the values that they are."""
         with memoryview(self._buffer) as view:
-            whole = value_lengths(view[last:])
-        self.alike = len(whole) < 2  # one behind the last that begins so begins otherwise
-        return (self._buffer.count(beginning) - 1 + len(whole), last + sum(whole))
-
-    def peek(self, count: int, length: int) -> bytes:
-        """The first bytes that are held, behind the header of an array of so many values."""
-        with memoryview(self._buffer) as view:
-            return b"".join((b"\xdd", count.to_bytes(4, "big"), view[:length]))
+            return b"".join((b"\xdd", len(self._lengths).to_bytes(4, "big"), view[:length]))
 
     def drop(self, length: int) -> None:
         """Forget the first bytes: they were frames, and are taken."""

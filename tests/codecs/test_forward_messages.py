@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,21 +19,17 @@ Event = tuple[str, bytes | None, int, dict[str, Any]]
 
 
 def together(data: bytes) -> Messages | None:
-    """What the bytes are, if they are whole small frames of the common kind; counted once more if guessed wrongly."""
+    """What the bytes are, if they are whole small frames of the common kind."""
     decoder = Decoder()
     decoder.feed(data)
-    for alike in (True, False):
-        decoder.alike = alike
-        found = decoder.complete()
-        if found is None:
-            return None
-        mode, count, length = found
-        messages = decode_messages(mode, decoder.peek(count, length), count)
-        if messages is not None:
-            decoder.drop(length)
-            assert decoder.buffered == len(data) - length
-            return messages
-    return None
+    found = decoder.complete()
+    if found is None:
+        return None
+    mode, count, length = found
+    messages = decode_messages(mode, decoder.peek(length), count)
+    decoder.drop(length)
+    assert decoder.buffered == len(data) - length
+    return messages
 
 
 def events(messages: Messages) -> list[Event]:
@@ -83,49 +78,6 @@ def test_together_they_are_what_they_are_alone(
     assert events(messages) == alone(b"".join(made))
     assert len(messages.tags) == len(made)
     assert messages.size == sum(map(len, made)) + 5
-
-
-def _record(tag: str, record: dict[str, Any]) -> bytes:
-    return encode_message(tag, TIME, record, b"c")
-
-
-@pytest.mark.parametrize("behind", [0, 1, 9, 15])
-@pytest.mark.parametrize(
-    ("frames", "alike"),
-    [
-        ([_record("t", {"n": n}) for n in range(20)], True),
-        ([_record("t" if n < 10 else "u", {"n": n}) for n in range(20)], False),
-        ([_record("tu"[n % 2], {"n": n}) for n in range(19)], False),
-        ([_record("t", {"list": ["t", n]}) for n in range(20)], True),
-        ([msgpack.packb(["t", 2**30, {"n": n, "list": ["t", 2**30, 0, 0]}, {}]) for n in range(20)], False),
-    ],
-    ids=["one-tag", "another-tag", "by-turns", "like-an-entry", "like-a-message"],
-)
-def test_messages_are_counted_by_how_they_begin(frames: list[bytes], alike: bool, behind: int) -> None:
-    """They are taken together as long as they begin alike, counted one by one from the first that does not."""
-    decoder = Decoder()
-    decoder.feed(b"".join(frames) + frames[0][:behind])
-    mode, count, length = decoder.complete() or pytest.fail("nothing found")
-    messages = decode_messages(mode, decoder.peek(count, length), count)
-    if not alike and decoder.alike:  # a guess that was wrong is never taken for right
-        assert messages is None
-        decoder.alike = False
-        mode, count, length = decoder.complete() or pytest.fail("nothing found")
-        messages = decode_messages(mode, decoder.peek(count, length), count)
-    assert decoder.alike is alike
-    assert (count, length) == (len(frames), sum(map(len, frames)))
-    assert messages is not None
-    assert events(messages) == alone(b"".join(frames))
-
-
-def test_a_tag_that_repeats_itself_is_not_looked_for_at_each_place() -> None:
-    """Bytes that nearly begin like the message, each four of them: 2 s for 300 KB if the whole tag is looked for."""
-    tag = b"\x94\x05\x05\x05" * 15_000 + b"\x94"
-    decoder = Decoder()
-    decoder.feed(b"\x94\xda" + len(tag).to_bytes(2, "big") + tag + b"\x05\x05\x81\xa1k" + tag * 18)
-    began = time.process_time()
-    decoder.complete()
-    assert time.process_time() - began < 1
 
 
 GOOD = _frame("message", b"c", "t", 1)

@@ -242,9 +242,8 @@ class Connection(asyncio.BufferedProtocol):
         reserved = memory_of(length)
         if not self._context.budget.take_now(reserved):
             return None
-        messages = decode_messages(mode, self._decoder.peek(count, length), count)
+        messages = decode_messages(mode, self._decoder.peek(length), count)
         if messages is None:
-            self._decoder.alike = False
             self._context.budget.give(reserved)
             return None
         self._decoder.drop(length)
