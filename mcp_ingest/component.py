@@ -382,7 +382,7 @@ def find(kind: Kind, name: str) -> type[Any]:
 
 def _entry_points(kind: Kind) -> EntryPoints:
     """Components of other packages."""
-    from importlib.metadata import entry_points  # a megabyte that most configurations do not need
+    from importlib.metadata import entry_points  # most configurations name none of them
 
     return entry_points(group=f"mcp_ingest.{_PACKAGES[kind]}")
 

@@ -29,7 +29,7 @@ def _run(directory: Path, server: Elasticsearch | None, names: str, **more: floa
 
 def test_faults_before_elasticsearch_cost_nothing(tmp_path: Path, elasticsearch: Elasticsearch) -> None:
     """Every acknowledged event is in the real Elasticsearch once and every sum closes, whatever struck meanwhile."""
-    names = "kill elasticsearch_paused refused_items"
+    names = "kill elasticsearch_paused refused_items half"
     report = _run(tmp_path, elasticsearch, names)
     assert report.problems == []
     assert report.injected.keys() | report.skipped.keys() == set(names.split())

@@ -275,7 +275,7 @@ def _terms(spool: Spool, kind: type[InputKey] | type[OutputKey]) -> Iterator[tup
     return ((key[0], key.term, count) for key, count in spool.ledger().items() if isinstance(key, kind))
 
 
-@pytest.mark.parametrize("seed", range(7))
+@pytest.mark.parametrize("seed", range(10))
 async def test_each_event_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     """After crashes, failed commits, resends and every verdict: stored once or a letter once, and the sums close."""
     monkeypatch.setattr(delivery_module, "pause", lambda attempt, asked=None: max(0.002, asked or 0))

@@ -15,7 +15,7 @@ from tests.integration.daemon import Daemon, wait_until
 from tests.integration.servers import Elasticsearch
 
 SOURCE = Path("/var/log/dpkg.log")
-KILLS = 12
+KILLS = 30
 
 
 def _real_lines(count: int) -> list[str]:
@@ -69,7 +69,7 @@ def test_kill_9_under_rotation(tmp_path: Path, elasticsearch: Elasticsearch) -> 
     logs = tmp_path / "logs"
     logs.mkdir()
     inputs = {"files": {"type": "tail", "paths": [str(logs / "*.log")], "start_at": "head", "tag": "mcp.file"}}
-    writer = _Writer(logs, _real_lines(6000), seed=7)
+    writer = _Writer(logs, _real_lines(9000), seed=7)
     rng = random.Random(11)
     with Daemon(tmp_path, to_elasticsearch(elasticsearch.url, index, inputs)) as daemon:
         for kill in range(KILLS):
@@ -88,12 +88,12 @@ def test_kill_9_under_rotation(tmp_path: Path, elasticsearch: Elasticsearch) -> 
                 writer.rotate()
                 writer.write(rng.randint(1, 30))
             daemon.start()
-        writer.write(6000)
-        wait_until(lambda: elasticsearch.count(index) >= 6000, 60, what="6000 lines in Elasticsearch")
+        writer.write(9000)
+        wait_until(lambda: elasticsearch.count(index) >= 9000, 60, what="9000 lines in Elasticsearch")
         wait_until(daemon.drained)
         found = _numbers(elasticsearch, index)
         daemon.assert_closed()
-    assert len(found) == 6000
+    assert len(found) == 9000
     assert set(found.values()) == {1}
 
 

@@ -139,5 +139,5 @@ class SpoolAgainstModel(RuleBasedStateMachine):
 
 TestSpoolAgainstModel = SpoolAgainstModel.TestCase
 TestSpoolAgainstModel.settings = settings(
-    max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )
