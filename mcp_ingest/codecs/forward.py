@@ -22,13 +22,12 @@ from msgspec.msgpack import Ext
 from mcp_ingest.codecs import values
 from mcp_ingest.codecs.compression import compress_gzip, compress_zstd
 from mcp_ingest.codecs.forward_json import JsonFrames
-from mcp_ingest.codecs.messagepack import Extent, unpack, value_lengths
+from mcp_ingest.codecs.messagepack import HEADER_BYTES, Extent, array_header, unpack, value_lengths
 from mcp_ingest.errors import DecodeError, TooLargeError
 
 MAX_FRAME_BYTES = 256 * 2**20
 MAX_OPTION_BYTES = 2**20
 MAX_TAG_BYTES = 64 * 1024
-HEADER_BYTES = 5  # of an array of up to 2**32 - 1
 _PLACE_BYTES = 32 * 1024  # of a packed frame still to come, for it to get a place of its own
 _MAPPED = 4 * 2**20  # from this size on the place is a mapping: pages are taken as they come, and given back at once
 _HANDED_OVER = 2**20  # from this size on a frame's bytes are not copied: the buffer is handed over and replaced
@@ -144,7 +143,7 @@ class Decoder:
     def peek(self, length: int) -> bytes:
         """The first bytes that are held, behind the header of an array of the values that they are."""
         with memoryview(self._buffer) as view:
-            return b"".join((b"\xdd", len(self._lengths).to_bytes(4, "big"), view[:length]))
+            return b"".join((array_header(len(self._lengths)), view[:length]))
 
     def drop(self, length: int) -> None:
         """Forget the first bytes: they were frames, and are taken."""

@@ -21,8 +21,8 @@ from msgspec import Meta
 
 from mcp_ingest.codecs import values
 from mcp_ingest.codecs.compression import decompressed_pieces, sniff
-from mcp_ingest.codecs.forward import HEADER_BYTES, MAX_FRAME_BYTES, Frame
-from mcp_ingest.codecs.messagepack import unpack, value_ends
+from mcp_ingest.codecs.forward import MAX_FRAME_BYTES, Frame
+from mcp_ingest.codecs.messagepack import HEADER_BYTES, array_header, unpack, value_ends
 from mcp_ingest.errors import DecodeError
 
 SLICE_BYTES = 2 * 2**20
@@ -166,7 +166,7 @@ def _fast(part: _Part) -> list[RawPair] | None:
     """All entries at once, behind an array header; None where something asks for the careful way."""
     if not part.count or len(part.data) > MAX_ENTRY_BYTES:
         return None
-    header = b"\xdd" + part.count.to_bytes(HEADER_BYTES - 1, "big")
+    header = array_header(part.count)
     try:
         if part.roomy is not None:
             part.roomy[:HEADER_BYTES] = header
@@ -316,7 +316,7 @@ def times_of(times: Sequence[msgspec.Raw]) -> list[int] | None:
                 return None
             return [s * 1_000_000_000 + n for s, n in zip(seconds, nanoseconds, strict=True)]
     try:
-        found = _INTEGERS.decode(b"".join((b"\xdd", count.to_bytes(4, "big"), joined)))
+        found = _INTEGERS.decode(b"".join((array_header(count), joined)))
     except REFUSED:
         return None
     return [seconds * 1_000_000_000 for seconds in found]

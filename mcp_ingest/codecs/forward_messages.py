@@ -18,6 +18,7 @@ from msgspec import Meta
 
 from mcp_ingest.codecs.forward import Mode
 from mcp_ingest.codecs.forward_entries import MANY, REFUSED, SLICE_EVENTS, EntryRecord, RawPair, Record, times_of
+from mcp_ingest.codecs.messagepack import array_header
 
 _FRAME_BYTES = 32 * 1024  # on average: above that the careful way copies less
 
@@ -125,7 +126,7 @@ def _chunks(rows: Sequence[_Forward | _Packed], size: int) -> Messages | None:
 def _unpacked(packed: bytes, count: int) -> list[RawPair]:
     if not 0 < count <= len(packed):
         raise msgspec.DecodeError("not so many")
-    return MANY.decode(b"".join((b"\xdd", count.to_bytes(4, "big"), packed)))
+    return MANY.decode(b"".join((array_header(count), packed)))
 
 
 def _chunk_ids(options: list[_Option]) -> list[bytes] | None:

@@ -17,6 +17,7 @@ from mcp_ingest.errors import DecodeError
 
 Buffer = bytes | bytearray | memoryview
 
+HEADER_BYTES = 5  # of an array of up to 2**32 - 1
 _FIRST_PIECE, _LARGEST_PIECE = 4096, 2**20
 
 #: By first byte: (bytes of the length field, bytes besides header and length, values for each unit of length).
@@ -125,6 +126,11 @@ def value_ends(data: Buffer) -> tuple[list[int], bool]:
         return _walked_ends(data, ends)
     except ValueError:
         return ends, True
+
+
+def array_header(count: int) -> bytes:
+    """What makes so many values one behind the other an array; always five bytes (`HEADER_BYTES`)."""
+    return b"\xdd" + count.to_bytes(HEADER_BYTES - 1, "big")
 
 
 def value_lengths(data: Buffer) -> deque[int]:

@@ -68,6 +68,11 @@ class Seen:
         self._recent: set[bytes] = set()
         self._groups: deque[_Group] = deque()
 
+    @property
+    def loose(self) -> Collection[bytes]:
+        """Those that are in no block yet: the database has them in rows of single commits."""
+        return self._recent
+
     def among(self, digests: Collection[bytes]) -> set[bytes]:
         """Those of these digests that are here."""
         found = self._recent.intersection(digests)

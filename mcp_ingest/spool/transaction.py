@@ -21,7 +21,7 @@ from mcp_ingest.spool.moving import hand_over
 from mcp_ingest.spool.overflow import Drop
 from mcp_ingest.spool.rows import ADD_TO_LEDGER, bitmap, commit_row, ledger_rows
 from mcp_ingest.spool.schema import PAGE
-from mcp_ingest.spool.seen import BLOCK, BLOCKS, DIGEST_BYTES, KEEP_NS, split
+from mcp_ingest.spool.seen import BLOCK, BLOCKS, DIGEST_BYTES, KEEP_NS
 from mcp_ingest.spool.sums import Marked, SumsFile
 from mcp_ingest.spool.truth import (
     Changes,
@@ -96,7 +96,7 @@ class Writer:
             self._know(state)
         self._number = self._committed = truth.last
         self._time_ns = time_ns
-        self._loose = self._read_loose()
+        self._loose = [*truth.seen.loose]
         self._letters = truth.letters
         self._bounds = bounds or LetterBounds()
         self.written = 0  # bytes of chunks and letters since the last checkpoint, about
@@ -238,11 +238,6 @@ class Writer:
                 self.connection, output, transaction.marks[output], transaction.last[output]
             )
         changes.oldest_chunk = oldest_chunk(self.connection)
-
-    def _read_loose(self) -> list[bytes]:
-        """The digests that stand in rows of single commits."""
-        rows = self.connection.execute("SELECT digests FROM seen WHERE length(digests) < ?", (BLOCK * DIGEST_BYTES,))
-        return split(b"".join([row[0] for row in rows]))
 
 
 def _pack_seen(connection: sqlite3.Connection, digests: list[bytes], time_ns: int) -> bytes:
