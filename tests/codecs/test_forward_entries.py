@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgpack
+import msgspec
 import orjson
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from mcp_ingest.codecs import forward_entries
 from mcp_ingest.codecs.compression import compress_gzip, compress_zstd
 from mcp_ingest.codecs.forward import NO_OPTION, Decoder, Frame, Mode, Option, encode_packed, event_time, pack_entries
-from mcp_ingest.codecs.forward_entries import Entries, decode_entries
+from mcp_ingest.codecs.forward_entries import Entries, decode_entries, times_of
 from mcp_ingest.errors import DecodeError, TooLargeError
 from tests.codecs.test_forward import BYTES, TIME, feed
 
@@ -162,6 +163,18 @@ def test_times_together_are_what_they_are_alone(times: list[bytes]) -> None:
     assert together.times == [when for each in alone for when in each.times]
     assert [bad.index for bad in together.invalid] == [n for n, each in enumerate(alone) if each.invalid]
     assert together.count == len(times)
+
+
+@pytest.mark.parametrize(
+    "form", [(b"\xd7\x00", b""), (b"\xc7\x08\x00", b""), (b"\x92\xd7\x00", b"\x80"), (b"\xce", b"")], ids=repr
+)
+def test_times_of_one_form_are_a_column(form: tuple[bytes, bytes]) -> None:
+    """EventTime in both forms, Fluent Bit's with empty metadata, and seconds need no look at each."""
+    head, tail = form
+    rest = 4 if head == b"\xce" else 8
+    times = [msgspec.Raw(head + number.to_bytes(4, "big") + bytes(rest - 4) + tail) for number in (1, 2, 3)]
+    assert times_of(times) == [10**9, 2 * 10**9, 3 * 10**9]
+    assert times_of([*times, msgspec.Raw(b"\xc0")]) is None
 
 
 BAD_TIMES = [

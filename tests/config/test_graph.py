@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mcp_ingest.config import graph
 from mcp_ingest.config.graph import Graph
 from mcp_ingest.config.model import PipelineConfig, Place
 from mcp_ingest.config.nodes import Mapping, parse
@@ -51,3 +52,18 @@ def test_patterns_in_one_string_are_taken_apart() -> None:
     """Several patterns may stand in one string, as in Fluentd."""
     found, problems = _pipelines("p: {match: 'a.** b'}")
     assert (found["p"].match, found["p"].stages, problems) == (("a.**", "b"), (), [])
+
+
+def test_what_is_there_is_not_looked_for_among_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only who names a type that is not there has all types listed, which takes a look at each installed package."""
+    listed: list[str] = []
+
+    def names(kind: str) -> list[str]:
+        listed.append(kind)
+        return ["parse_json"]
+
+    monkeypatch.setattr(graph, "names", names)
+    assert _pipelines("p: {match: a, stages: [parse_json]}")[1] == []
+    assert listed == []
+    assert len(_pipelines("p: {match: a, stages: [parse_jsn]}")[1]) == 1
+    assert listed == ["stage"]
